@@ -1,0 +1,671 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * kevent - event rings, one for each NUMA node, behind one descriptor.
+ *
+ * This header is the reference manual.  A C program that includes nothing
+ * else can open a queue, map its rings, watch files, arm timers, trigger user
+ * events and collect: the inline functions at the end are thin and optional.
+ *
+ * DOC: Words
+ *
+ * queue      an open /dev/kevent, after KEVENT_IOC_SETUP
+ * ring       one node's event ring of a queue
+ * source     a registered, long-lived interest: a file's readiness, a timer, a
+ *            user event
+ * request    a submitted operation that completes once
+ * event      one struct ukevent
+ * home ring  the ring that a source or request reports to
+ * hint       the mapped word that says how many level sources may be ready
+ * sweep      the part of KEVENT_IOC_GETEVENTS that polls level sources
+ * claim      to move a ring's head word past events, which makes them ours
+ *
+ * DOC: How sources report
+ *
+ * edge       (the default) an event for each news.  While a source's event is
+ *            unclaimed, more of the same adds no entry: a file's bits merge, a
+ *            timer's expirations and a user event's values add up.
+ * oneshot    as edge, and the source is disabled by its event until
+ *            KEVENT_OP_ENABLE or KEVENT_OP_MODIFY.
+ * level      never put into the ring.  The hint counts it, and
+ *            KEVENT_IOC_GETEVENTS reports it for as long as it is ready.
+ *
+ * An edge event of a file says which bits were announced; another thread may
+ * have drained the file since.  So: nonblocking descriptors, and read or write
+ * until EAGAIN before waiting for the next edge.
+ *
+ * DOC: The ring, and why it has a head and a tail
+ *
+ * The kernel alone writes the slots, the tail, and the other words of struct
+ * kevent_ring; those pages can be mapped read-only, no other way.  Consumers
+ * write one word, the head, in struct kevent_claim.  Both are 64-bit positions
+ * that never wrap in practice; slot = position % entries.  A consumer
+ *
+ *	1. loads head, then tail with acquire (pairs with the kernel's release);
+ *	2. copies the events between them, word by word, with relaxed loads;
+ *	3. claims them: compare-and-swap of head to head + n, with release (the
+ *	   copy is done before the kernel may reuse a slot; pairs with the
+ *	   kernel's acquire load of head).  On failure another consumer was
+ *	   faster: forget the copy, start again;
+ *	4. issues a sequentially consistent fence, and only then acts on the
+ *	   events.  Pairs with the full barrier in the kernel's wakeup callback:
+ *	   either the callback sees the claim and posts a new entry, or the
+ *	   consumer sees the readiness that the callback announced.
+ *
+ * Each event is delivered to exactly one consumer.  The alternative is an
+ * ownership word in each slot.  It would spare producers the shared tail, but
+ * ours already hold the ring's lock for the coalescing test, so that nothing is
+ * saved there; it costs the consumer a compare-and-swap for each event where
+ * one claim takes a batch, needs a writable mapping of the slots, and leaves no
+ * single word from which "is this entry unclaimed?" and "is the ring empty?"
+ * can be answered.  The benchmark ring_claim in lib/bench measures both.
+ *
+ * What user space writes into head hurts only its own queue: the kernel takes
+ * a head that does not lie between the last one it believed and the tail for
+ * that last one.
+ *
+ * DOC: Overflow
+ *
+ * An event that finds the ring full waits on the ring's pending list inside the
+ * kernel: no allocation, no loss, no disarming.  @pending counts those, and
+ * timers and user events that gathered more while their last event is
+ * unclaimed.  They move into the ring before anything later is posted, and in
+ * every KEVENT_IOC_GETEVENTS.  A consumer of the mapped ring that has emptied
+ * it and reads @pending != 0 calls KEVENT_IOC_GETEVENTS.
+ *
+ * DOC: Wakeups that do not say what happened
+ *
+ * Some files wake their waiters without a key (inotify, signalfd, mqueue, older
+ * pidfds, state changes of sockets).  An edge source on such a file is polled
+ * again in the next KEVENT_IOC_GETEVENTS: for a socket, of any process; for
+ * other files, of the process that registered it, for their answer can depend
+ * on who asks.  @need_enter counts the sources that wait for this; a consumer
+ * of the mapped ring that reads it non-zero makes the ioctl.
+ *
+ * DOC: Lifetime
+ *
+ * A queue lives as long as a descriptor or a mapping of it.  Nothing in it is
+ * tied to one address space: it can be inherited and passed over a unix socket;
+ * mappings are not inherited.  Ids carry a generation and are never reused
+ * within a queue.  A watched file stays open while it is watched.  When no
+ * reference but this module's is left, the file's sources are dropped within
+ * about two seconds, each with one event that carries KEVENT_EV_CLOSED.
+ * KEVENT_OP_REMOVE with KEVENT_CLOSE_FD does both at once.
+ *
+ * Once KEVENT_OP_REMOVE has returned, no further event of the source will be
+ * posted.  Its result says whether an entry that is not yet claimed remains in
+ * the ring.  What the cookie points to may be freed when that entry has been
+ * consumed and every consumer has since come back to collect.
+ *
+ * DOC: errno, one meaning each
+ *
+ * EAGAIN      a trigger that must not merge found an event outstanding; a
+ *             request found no room under the queue's limit of requests
+ * EBADF       the descriptor is not open, or (KEVENT_CLOSE_FD) it does not name
+ *             the watched file
+ * EBADFD      the queue has not been set up
+ * EBUSY       the queue has been set up already
+ * E2BIG       an argument is longer than this kernel knows and not zero there
+ * EFAULT      user memory could not be read or written
+ * EINTR       a signal came before any event
+ * EINVAL      a field is out of its range, an unknown flag is set, or a field
+ *             that the operation does not use is not zero
+ * ELOOP       the file is this queue, or a queue that watches this one, directly
+ *             or through others
+ * ENODEV      a node has no memory for a ring, or the caller's cpuset forbids it
+ * ENOENT      the queue has no source of that id
+ * ENOMEM      no memory, or the user's limit of locked memory is reached
+ * ENOSPC      the limit of sources for the user or for the watched file
+ * ENOTTY      no such ioctl
+ * EOPNOTSUPP  the kind of source does not know the operation
+ * EOVERFLOW   a user event's sum would pass the largest 64-bit integer
+ * EPERM       the file does not support polling
+ */
+#ifndef _UAPI_LINUX_KEVENT_H
+#define _UAPI_LINUX_KEVENT_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define KEVENT_DEVICE "/dev/kevent"
+
+/* Limits of the interface; the header of a ring gives the actual numbers. */
+#define KEVENT_MAX_RINGS 64
+#define KEVENT_MAX_ENTRIES 32768
+#define KEVENT_MAX_CHANGES 65536
+#define KEVENT_MAX_NODES 1024
+
+/* Values for a ring field beside an index. */
+#define KEVENT_RING_ANY 0xffffffffU   /* collect: from all rings */
+#define KEVENT_RING_LOCAL 0xfffffffeU /* the ring of the calling CPU's node */
+
+/* kinds of source, and (from 16) of request */
+#define KEVENT_KIND_FILE 1
+#define KEVENT_KIND_TIMER 2
+#define KEVENT_KIND_USER 3
+#define KEVENT_KIND_NOP 16
+
+/* ukevent.flags */
+#define KEVENT_EV_LEVEL 0x0001	  /* found by a sweep; never in the ring */
+#define KEVENT_EV_CLOSED 0x0002	  /* the file was closed; the source is gone */
+#define KEVENT_EV_DISABLED 0x0004 /* the source is oneshot and now disabled */
+
+/**
+ * struct ukevent - one event
+ * @cookie: what the caller gave with the source or request
+ * @id:     of the source or request
+ * @events: file: EPOLL bits.  Others: 0
+ * @kind:   KEVENT_KIND_*
+ * @flags:  KEVENT_EV_*
+ * @result: timer: expirations since the last event.  User event: the sum, or
+ *          the latest value.  Request: its result, -errno on failure.
+ *          File: 0
+ *
+ * The same 32 bytes for 32-bit and 64-bit programs.
+ */
+struct ukevent {
+	__aligned_u64 cookie;
+	__aligned_u64 id;
+	__u32 events;
+	__u16 kind;
+	__u16 flags;
+	__s64 __attribute__((aligned(8))) result;
+};
+
+#define KEVENT_MAGIC 0x3154564bU /* "KVT1" */
+#define KEVENT_COMPAT 0U	 /* features that an old reader may ignore */
+#define KEVENT_INCOMPAT 0U	 /* features that it must know */
+
+/**
+ * struct kevent_ring - start of a ring's read-only area
+ * @magic:        KEVENT_MAGIC
+ * @header_len:   bytes of this struct that the kernel fills
+ * @compat:       feature bits that a reader may ignore
+ * @incompat:     feature bits; a reader that does not know one must not go on
+ * @index:        of this ring in its queue
+ * @nr_rings:     rings of the queue
+ * @node:         NUMA node of the ring's memory
+ * @entries:      slots, a power of two
+ * @slots_offset: bytes from here to slot 0
+ * @tail:         position after the newest event
+ * @pending:      events that wait in the kernel for room or for their turn
+ * @hint:         level sources that may be ready.  Once the wakeup that makes
+ *                one ready has returned, 0 is not read until a sweep found it
+ *                unready
+ * @need_enter:   sources that must be polled again by an ioctl
+ * @sources:      sources whose home is this ring
+ * @requests:     requests in flight whose home is this ring
+ * @ring_of_node: the ring nearest to each NUMA node
+ *
+ * Mapped from offset KEVENT_MMAP_RINGS + index * kevent_setup.ring_bytes,
+ * PROT_READ and MAP_SHARED.  The kernel alone writes it.
+ */
+struct kevent_ring {
+	/* constant */
+	__u32 magic;
+	__u32 header_len;
+	__u32 compat;
+	__u32 incompat;
+	__u32 index;
+	__u32 nr_rings;
+	__u32 node;
+	__u32 entries;
+	__u32 slots_offset;
+	__u32 pad0[7];
+
+	/* written by producers, under the ring's lock */
+	__aligned_u64 tail;
+	__u32 pending;
+	__u32 hint;
+	__u32 need_enter;
+	__u32 pad1[11];
+
+	/* written by changes, under the ring's lock */
+	__u32 sources;
+	__u32 requests;
+	__u32 pad2[14];
+
+	__u32 pad3[208];
+	__u8 ring_of_node[KEVENT_MAX_NODES];
+};
+
+/**
+ * struct kevent_claim - the page of a ring that consumers write
+ * @head: position of the oldest unclaimed event
+ *
+ * Mapped from offset KEVENT_MMAP_CLAIMS + index * kevent_setup.claim_bytes,
+ * MAP_SHARED.
+ */
+struct kevent_claim {
+	__aligned_u64 head;
+	__u32 pad[14];
+};
+
+#define KEVENT_MMAP_RINGS 0
+#define KEVENT_MMAP_CLAIMS 0x40000000
+
+/**
+ * struct kevent_setup - argument of KEVENT_IOC_SETUP and KEVENT_IOC_INFO
+ * @size:        sizeof(struct kevent_setup)
+ * @flags:       0
+ * @nr_rings:    rings; 0 for one on each node that has CPUs and memory and lies
+ *               within the caller's cpuset (KEVENT_MAX_DEFAULT_RINGS at the
+ *               most).  Returned: the number made
+ * @entries:     slots of each ring, a power of two up to KEVENT_MAX_ENTRIES; 0
+ *               for as many as let all rings together fit into 64 KiB.
+ *               Returned: the number made
+ * @nodes:       address of @nr_rings __u32, each the node of a ring; 0 to go
+ *               round the default nodes.  Other nodes may be named than the
+ *               default ones, and a node several times
+ * @ring_bytes:  returned: bytes from one ring's read-only area to the next
+ * @claim_bytes: returned: bytes from one ring's claim page to the next
+ * @compat:      returned: as in struct kevent_ring
+ * @incompat:    returned: as in struct kevent_ring
+ *
+ * Memory is allocated on the nodes named and nowhere else, charged to the memory
+ * cgroup and to the locked memory of the user who opened the queue.
+ *
+ * SETUP: EBADF never; EBUSY, EINVAL, ENODEV, ENOMEM, EFAULT, E2BIG.
+ * INFO fills the same struct for a queue that is set up (@nodes stays as it is):
+ * EBADFD, EINVAL, EFAULT, E2BIG.
+ */
+struct kevent_setup {
+	__u32 size;
+	__u32 flags;
+	__u32 nr_rings;
+	__u32 entries;
+	__aligned_u64 nodes;
+	__u32 ring_bytes;
+	__u32 claim_bytes;
+	__u32 compat;
+	__u32 incompat;
+};
+
+#define KEVENT_MAX_DEFAULT_RINGS 8
+
+/* kevent_change.op */
+#define KEVENT_OP_ADD 1	    /* a source */
+#define KEVENT_OP_MODIFY 2  /* everything but kind, file, clock and home ring */
+#define KEVENT_OP_REMOVE 3  /* result: KEVENT_UNCLAIMED or 0 */
+#define KEVENT_OP_ENABLE 4  /* and report at once what is ready now */
+#define KEVENT_OP_DISABLE 5 /* no further events until enabled */
+#define KEVENT_OP_TRIGGER 6 /* a user event */
+#define KEVENT_OP_ACK 7	    /* a level timer or level user event */
+#define KEVENT_OP_SUBMIT 8  /* a request */
+
+/* kevent_change.flags */
+#define KEVENT_ONESHOT 0x0001  /* ADD, MODIFY */
+#define KEVENT_LEVEL 0x0002    /* ADD, MODIFY; not with KEVENT_ONESHOT */
+#define KEVENT_DISABLED 0x0004 /* ADD, MODIFY: wait for ENABLE */
+#define KEVENT_LATEST 0x0008   /* ADD, MODIFY of a user event: latest wins */
+#define KEVENT_ABSTIME 0x0010  /* ADD, MODIFY of a timer: @value is a time */
+#define KEVENT_CLOSE_FD 0x0020 /* REMOVE: then close @fd, as close(2) does */
+#define KEVENT_NOMERGE 0x0040  /* TRIGGER: EAGAIN rather than merge */
+
+/* kevent_change.result of KEVENT_OP_REMOVE: an unclaimed entry is in the ring */
+#define KEVENT_UNCLAIMED 1
+
+/**
+ * struct kevent_change - one change; fields that its row does not name are 0
+ * @id:     of the source; returned by ADD and SUBMIT, 0 on their entry
+ * @result: returned: 0 or more, or -errno.  Not read
+ * @op:     KEVENT_OP_*
+ * @kind:   ADD, SUBMIT: KEVENT_KIND_*.  MODIFY: the same as at ADD
+ * @cookie: ADD, MODIFY, SUBMIT: returned in every event
+ * @flags:  see above
+ * @ring:   ADD, SUBMIT: home ring, an index or KEVENT_RING_LOCAL
+ * @fd:     file: ADD: the descriptor to watch.  Timer: ADD: CLOCK_MONOTONIC,
+ *          CLOCK_BOOTTIME or CLOCK_REALTIME.  REMOVE with KEVENT_CLOSE_FD: the
+ *          descriptor to close, which must name the watched file and not this
+ *          queue
+ * @events: file: ADD, MODIFY: EPOLL bits, one at least of EPOLLIN, EPOLLPRI,
+ *          EPOLLOUT, EPOLLRDNORM, EPOLLRDBAND, EPOLLWRNORM, EPOLLWRBAND,
+ *          EPOLLMSG, EPOLLRDHUP; EPOLLERR and EPOLLHUP are always reported
+ * @value:  timer: ADD, MODIFY: first expiry in nanoseconds from now (from ENABLE
+ *          where the source is disabled), or a time with KEVENT_ABSTIME; 0
+ *          relative: after @period.  User event: TRIGGER: the value, 0 to
+ *          INT64_MAX.  SUBMIT of a nop: the result to report
+ * @period: timer: ADD, MODIFY: nanoseconds between expiries, 0 for one expiry.
+ *          A period under the module parameter timer_floor_ns becomes that
+ * @reserved: 0
+ *
+ * ADD, MODIFY and ENABLE of a file report at once what is ready at that moment.
+ * MODIFY enables unless KEVENT_DISABLED is set, and drops what was gathered and
+ * not yet posted.  ENABLE of an enabled source starts a timer anew.
+ *
+ * A timer that expired and was not collected counts on, and looks for its event
+ * being claimed at growing intervals, of 10 ms at the most or its period.  A
+ * level timer or user event is ready from its expiry or trigger until ACK, which
+ * takes what was gathered so far; each sweep reports the sum.
+ *
+ * ADD: EINVAL, EBADF, EPERM, ELOOP, ENOSPC, ENOMEM.
+ * MODIFY: EINVAL, ENOENT.  REMOVE: EINVAL, ENOENT, EBADF.
+ * ENABLE, DISABLE: EINVAL, ENOENT.  ACK: also EOPNOTSUPP.
+ * TRIGGER: EINVAL, ENOENT, EOPNOTSUPP, EAGAIN, EOVERFLOW.
+ * SUBMIT: EINVAL, EAGAIN, ENOMEM.
+ */
+struct kevent_change {
+	__aligned_u64 id;
+	__s32 result;
+	__u16 op;
+	__u16 kind;
+	__aligned_u64 cookie;
+	__u32 flags;
+	__u32 ring;
+	__s32 fd;
+	__u32 events;
+	__aligned_u64 value;
+	__aligned_u64 period;
+	__aligned_u64 reserved;
+};
+
+/**
+ * struct kevent_changes - argument of KEVENT_IOC_CHANGE
+ * @size:    sizeof(struct kevent_changes)
+ * @flags:   0
+ * @changes: address of @nr struct kevent_change; aligned to 8
+ * @nr:      up to KEVENT_MAX_CHANGES
+ * @done:    returned: entries whose @result was written
+ *
+ * Every entry is tried, in order, whatever became of those before it, and gets
+ * its own @result (with @id, which is what a program that wants it back needs).
+ * Returns @done.  An entry that cannot be read or written ends the call, and so
+ * does a fatal signal; it is an error of the call, EFAULT or EINTR, only if it
+ * is the first.  An ADD whose answer could not be written is undone.
+ *
+ * EBADFD, EINVAL, EFAULT, EINTR, E2BIG.
+ */
+struct kevent_changes {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 changes;
+	__u32 nr;
+	__u32 done;
+};
+
+/* kevent_get.flags */
+#define KEVENT_GET_MAPPED 0x0001  /* leave the rings to the mapped path */
+#define KEVENT_GET_ABSTIME 0x0002 /* @timeout is a time on CLOCK_MONOTONIC */
+
+/**
+ * struct kevent_get - argument of KEVENT_IOC_GETEVENTS
+ * @size:         sizeof(struct kevent_get)
+ * @flags:        KEVENT_GET_*
+ * @ring:         an index, KEVENT_RING_LOCAL or KEVENT_RING_ANY
+ * @min:          events to wait for; 0: do not wait.  Up to @max; with
+ *                KEVENT_GET_MAPPED, up to the entries of a ring
+ * @max:          room in @events; 0 with KEVENT_GET_MAPPED: wait only
+ * @nr:           returned: events stored
+ * @events:       address of @max struct ukevent; aligned to 8
+ * @timeout:      nanoseconds; 0: do not wait; -1: no limit
+ * @min_wait:     nanoseconds that the call waits for @min events; after that,
+ *                one is enough.  0: it waits for @min until @timeout
+ * @sigmask:      address of the signal mask during the wait, as for
+ *                epoll_pwait(2); 0: none
+ * @sigsetsize:   bytes of that mask: 8; 0 where @sigmask is 0
+ * @nr_changes:   changes to make first
+ * @changes:      as in struct kevent_changes
+ * @changes_done: returned: as kevent_changes.done
+ * @pad:          0
+ *
+ * Makes the changes, polls again what must be, moves pending events into the
+ * ring, sweeps the level sources, collects from the ring (not with
+ * KEVENT_GET_MAPPED), and waits while there are fewer than @min.  With
+ * KEVENT_GET_MAPPED the unclaimed events of the ring count towards @min, the
+ * head word tells how far the caller has seen, and only level events are
+ * stored.  Ring and level events share the room: each gets half of it when both
+ * have more.  A call that stored a level event does not sleep: the source would
+ * only be found again.
+ *
+ * Returns the number stored: less than @min when the time is over, or a signal
+ * came after some.  0 with KEVENT_GET_MAPPED does not say that the ring is
+ * empty.  When storing faults, the events that were not stored are there for
+ * the next call.  @nr and @changes_done are returned with errors too.
+ *
+ * One event wakes one waiter: the one that waits longest among those whose @min
+ * is met.  A waiter that leaves without collecting passes the wakeup on.  A
+ * waiter that was passed over KEVENT_PASSES times because its @min is larger has
+ * the ring to itself for up to KEVENT_TURN_NS nanoseconds: no other waiter of
+ * the ring is woken by less than that @min.
+ *
+ * EBADFD, EINVAL, EFAULT, EINTR, E2BIG.
+ */
+struct kevent_get {
+	__u32 size;
+	__u32 flags;
+	__u32 ring;
+	__u32 min;
+	__u32 max;
+	__u32 nr;
+	__aligned_u64 events;
+	__s64 __attribute__((aligned(8))) timeout;
+	__aligned_u64 min_wait;
+	__aligned_u64 sigmask;
+	__u32 sigsetsize;
+	__u32 nr_changes;
+	__aligned_u64 changes;
+	__u32 changes_done;
+	__u32 pad;
+};
+
+#define KEVENT_PASSES 16
+#define KEVENT_TURN_NS 2000000
+
+#define KEVENT_IOC_MAGIC 0xE5
+/* make the rings of a queue; once */
+#define KEVENT_IOC_SETUP _IOWR(KEVENT_IOC_MAGIC, 0, struct kevent_setup)
+/* the geometry of a queue that is set up */
+#define KEVENT_IOC_INFO _IOWR(KEVENT_IOC_MAGIC, 1, struct kevent_setup)
+/* an array of changes */
+#define KEVENT_IOC_CHANGE _IOWR(KEVENT_IOC_MAGIC, 2, struct kevent_changes)
+/* changes, then collection */
+#define KEVENT_IOC_GETEVENTS _IOWR(KEVENT_IOC_MAGIC, 3, struct kevent_get)
+
+#ifndef __KERNEL__
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+/**
+ * kevent_open - open a queue with the default rings
+ *
+ * Returns a descriptor (close-on-exec), or -1 with errno.
+ */
+static inline int kevent_open(void)
+{
+	struct kevent_setup setup;
+	int fd = open(KEVENT_DEVICE, O_RDWR | O_CLOEXEC);
+
+	memset(&setup, 0, sizeof(setup));
+	setup.size = sizeof(setup);
+	if (fd >= 0 && ioctl(fd, KEVENT_IOC_SETUP, &setup) < 0) {
+		int error = errno;
+
+		close(fd);
+		errno = error;
+		return -1;
+	}
+	return fd;
+}
+
+/**
+ * kevent_change - make one change
+ *
+ * Returns change->result, or -1 with errno; an error of the change itself is
+ * put into errno too.
+ */
+static inline int kevent_change(int fd, struct kevent_change *change)
+{
+	struct kevent_changes arg;
+
+	memset(&arg, 0, sizeof(arg));
+	arg.size = sizeof(arg);
+	arg.changes = (uintptr_t)change;
+	arg.nr = 1;
+	if (ioctl(fd, KEVENT_IOC_CHANGE, &arg) < 0)
+		return -1;
+	if (change->result < 0) {
+		errno = -change->result;
+		return -1;
+	}
+	return change->result;
+}
+
+/**
+ * kevent_getevents - collect from all rings and all level sources
+ * @fd:         a queue
+ * @events:     room for @max_events
+ * @min_events: wait for so many; 0: do not wait
+ * @max_events: room
+ * @timeout:    relative; NULL: no limit
+ *
+ * For programs that map nothing.  Returns the number of events, fewer than
+ * @min_events after the timeout or a signal, or -1 with errno as for
+ * KEVENT_IOC_GETEVENTS; a @timeout with negative or too large parts is EINVAL,
+ * one of more than 292 years is no limit.
+ */
+static inline int kevent_getevents(int fd, struct ukevent *events,
+				   unsigned int min_events,
+				   unsigned int max_events,
+				   const struct timespec *timeout)
+{
+	struct kevent_get arg;
+
+	memset(&arg, 0, sizeof(arg));
+	arg.size = sizeof(arg);
+	arg.ring = KEVENT_RING_ANY;
+	arg.min = min_events;
+	arg.max = max_events;
+	arg.events = (uintptr_t)events;
+	arg.timeout = -1;
+	if (timeout) {
+		if (timeout->tv_sec < 0 || timeout->tv_nsec < 0 ||
+		    timeout->tv_nsec >= 1000000000) {
+			errno = EINVAL;
+			return -1;
+		}
+		if (timeout->tv_sec < INT64_MAX / 1000000000)
+			arg.timeout = (int64_t)timeout->tv_sec * 1000000000 +
+				      timeout->tv_nsec;
+	}
+	return ioctl(fd, KEVENT_IOC_GETEVENTS, &arg);
+}
+
+/**
+ * struct kevent_map - a queue's rings, mapped
+ * @setup:  the geometry
+ * @rings:  read-only areas
+ * @claims: claim pages
+ */
+struct kevent_map {
+	struct kevent_setup setup;
+	const char *rings;
+	char *claims;
+};
+
+/**
+ * kevent_map_rings - map all rings of a queue
+ *
+ * Returns 0, or -1 with errno; ENOTSUP for a ring with an unknown incompat bit.
+ * The mapping is not inherited over fork(2) and keeps the queue alive.
+ */
+static inline int kevent_map_rings(int fd, struct kevent_map *map)
+{
+	struct kevent_setup *s = &map->setup;
+	void *rings, *claims;
+
+	memset(map, 0, sizeof(*map));
+	s->size = sizeof(*s);
+	if (ioctl(fd, KEVENT_IOC_INFO, s) < 0)
+		return -1;
+	if (s->incompat & ~KEVENT_INCOMPAT) {
+		errno = ENOTSUP;
+		return -1;
+	}
+	rings = mmap(NULL, (size_t)s->nr_rings * s->ring_bytes, PROT_READ,
+		     MAP_SHARED, fd, KEVENT_MMAP_RINGS);
+	if (rings == MAP_FAILED)
+		return -1;
+	claims = mmap(NULL, (size_t)s->nr_rings * s->claim_bytes,
+		      PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		      KEVENT_MMAP_CLAIMS);
+	if (claims == MAP_FAILED) {
+		int error = errno;
+
+		munmap(rings, (size_t)s->nr_rings * s->ring_bytes);
+		errno = error;
+		return -1;
+	}
+	map->rings = (const char *)rings;
+	map->claims = (char *)claims;
+	return 0;
+}
+
+/** kevent_unmap_rings - undo kevent_map_rings() */
+static inline void kevent_unmap_rings(struct kevent_map *map)
+{
+	munmap((void *)(uintptr_t)map->rings,
+	       (size_t)map->setup.nr_rings * map->setup.ring_bytes);
+	munmap(map->claims, (size_t)map->setup.nr_rings * map->setup.claim_bytes);
+}
+
+/** kevent_ring_at - the mapped header of ring @index */
+static inline const struct kevent_ring *
+kevent_ring_at(const struct kevent_map *map, unsigned int index)
+{
+	return (const struct kevent_ring *)(map->rings +
+					    (size_t)index * map->setup.ring_bytes);
+}
+
+/**
+ * kevent_ring_collect - take events from a mapped ring, without a system call
+ *
+ * Any number of threads and processes may do so at once.  Returns how many were
+ * stored in @events, 0 when the ring is empty: then look at pending, need_enter
+ * and hint, and call KEVENT_IOC_GETEVENTS with KEVENT_GET_MAPPED.
+ */
+static inline unsigned int kevent_ring_collect(const struct kevent_map *map,
+					       unsigned int index,
+					       struct ukevent *events,
+					       unsigned int max)
+{
+	const struct kevent_ring *ring = kevent_ring_at(map, index);
+	struct kevent_claim *claim = (struct kevent_claim *)
+		(map->claims + (size_t)index * map->setup.claim_bytes);
+	const __u64 *slots = (const __u64 *)((const char *)ring +
+					     ring->slots_offset);
+	__u64 head = __atomic_load_n(&claim->head, __ATOMIC_RELAXED);
+	__u64 n, i, w, word;
+
+	do {
+		n = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE) - head;
+		/* head and tail are two words: a stale head shows as too many */
+		if (n > ring->entries)
+			n = ring->entries;
+		if (n > max)
+			n = max;
+		if (!n)
+			return 0;
+		for (i = 0; i < n; i++)
+			for (w = 0; w < 4; w++) {
+				word = __atomic_load_n(
+					&slots[((head + i) &
+						(ring->entries - 1)) * 4 + w],
+					__ATOMIC_RELAXED);
+				memcpy((char *)&events[i] + w * 8, &word, 8);
+			}
+	} while (!__atomic_compare_exchange_n(&claim->head, &head, head + n, 0,
+					      __ATOMIC_RELEASE,
+					      __ATOMIC_RELAXED));
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	return (unsigned int)n;
+}
+
+#endif /* !__KERNEL__ */
+#endif /* _UAPI_LINUX_KEVENT_H */
