@@ -450,15 +450,20 @@ struct kevent_get {
 #define KEVENT_PASSES 16
 #define KEVENT_TURN_NS 2000000
 
+/*
+ * The numbers carry no size: each argument starts with its own, and may grow.
+ * A shorter argument than this header's is EINVAL; a longer one is accepted
+ * where the kernel does not know the rest if that is zero, else E2BIG.
+ */
 #define KEVENT_IOC_MAGIC 0xE5
-/* make the rings of a queue; once */
-#define KEVENT_IOC_SETUP _IOWR(KEVENT_IOC_MAGIC, 0, struct kevent_setup)
-/* the geometry of a queue that is set up */
-#define KEVENT_IOC_INFO _IOWR(KEVENT_IOC_MAGIC, 1, struct kevent_setup)
-/* an array of changes */
-#define KEVENT_IOC_CHANGE _IOWR(KEVENT_IOC_MAGIC, 2, struct kevent_changes)
-/* changes, then collection */
-#define KEVENT_IOC_GETEVENTS _IOWR(KEVENT_IOC_MAGIC, 3, struct kevent_get)
+/* struct kevent_setup: make the rings of a queue; once */
+#define KEVENT_IOC_SETUP _IO(KEVENT_IOC_MAGIC, 0)
+/* struct kevent_setup: the geometry of a queue that is set up */
+#define KEVENT_IOC_INFO _IO(KEVENT_IOC_MAGIC, 1)
+/* struct kevent_changes: make them */
+#define KEVENT_IOC_CHANGE _IO(KEVENT_IOC_MAGIC, 2)
+/* struct kevent_get: changes, then collection */
+#define KEVENT_IOC_GETEVENTS _IO(KEVENT_IOC_MAGIC, 3)
 
 #ifndef __KERNEL__
 
