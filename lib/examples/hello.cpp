@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT
+// Prints a line each second until one comes from standard input (a terminal, a
+// pipe or a socket).  c++ -std=c++20 hello.cpp $(pkg-config --cflags --libs
+// kevent)
+#include <kevent/kevent.hpp>
+
+#include <cstdio>
+#include <exception>
+#include <unistd.h>
+
+int main() try {
+    using namespace std::chrono_literals;
+    auto queue = kevent::queue::open().value();
+    kevent::collector collector(queue);
+
+    auto input = kevent::watch(STDIN_FILENO, EPOLLIN).level().cookie(1);
+    queue.add(input).value();
+    queue.add(kevent::every(1s).cookie(2)).value();
+
+    for (kevent::event events[16];;) {
+        auto count = collector.collect(events).value();
+        for (auto &event : std::span(events, count)) {
+            if (event.cookie == 1)
+                return 0;
+            std::printf("%lld s\n", static_cast<long long>(event.result));
+        }
+    }
+} catch (const std::exception &error) {
+    std::fprintf(stderr, "hello: %s\n", error.what());
+    return 1;
+}
