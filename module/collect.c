@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KEVENT_IOC_GETEVENTS.
+ *
+ * Files are polled without any lock, in batches: the items are taken off their
+ * list and raised busy under ring->lock, polled, and settled under the lock again.
+ * A wakeup in between lists the item anew.  A sweep leaves an item counted in the
+ * hint until it was found unready and nobody else is polling it.
+ */
+#include <linux/sched/signal.h>
+#include <linux/uaccess.h>
+
+#include "kev.h"
+
+#define KEV_BATCH 16
+/* Claims that other consumers may win before a collection gives up. */
+#define KEV_CLAIM_TRIES 64
+
+/* One call; @ring is NULL for any. */
+struct kev_call {
+	struct kev_queue *q;
+	struct kev_ring *ring;
+	struct ukevent __user *events;
+	u32 min;
+	u32 max;
+	u32 nr;
+	bool mapped;
+	bool level; /* a level event was stored */
+};
+
+struct kev_batch {
+	struct kev_item *item[KEV_BATCH];
+	unsigned int n;
+};
+
+/* CONTEXT: ring->lock; the item is on no list any more */
+static void kev_batch_take(struct kev_batch *b, struct kev_item *item)
+{
+	list_del(&item->node);
+	item->where = KEV_NOWHERE;
+	item->busy++;
+	b->item[b->n++] = item;
+}
+
+static bool kev_batch_open(const struct kev_batch *b, const struct kev_item *item)
+{
+	return b->n < KEV_BATCH && item->busy < U16_MAX;
+}
+
+/* The files that this process may poll, out of those woken without a key. */
+static void kev_take_stale(struct kev_ring *r, struct kev_batch *b)
+{
+	struct kev_item *item, *next;
+
+	b->n = 0;
+	spin_lock_irq(&r->lock);
+	list_for_each_entry_safe(item, next, &r->repoll, node) {
+		if (!kev_batch_open(b, item))
+			break;
+		if (!kev_file_may_poll(item))
+			continue;
+		kev_batch_take(b, item);
+		kev_unstale(item);
+	}
+	spin_unlock_irq(&r->lock);
+}
+
+static void kev_repoll(struct kev_ring *r)
+{
+	struct kev_batch b;
+	unsigned int budget = READ_ONCE(r->nr_stale), i;
+
+	for (; budget; budget -= min(budget, b.n)) {
+		kev_take_stale(r, &b);
+		if (!b.n)
+			return;
+		/*
+		 * The mark is cleared before the file is polled: a wakeup that
+		 * our poll missed marks it again.  Pairs with the barrier in
+		 * kev_file_wake().
+		 */
+		smp_mb();
+		for (i = 0; i < b.n; i++)
+			kev_item_done(b.item[i], kev_file_kind.poll(b.item[i]));
+	}
+}
+
+bool kev_repoll_wanted(struct kev_ring *r)
+{
+	struct kev_item *item;
+
+	lockdep_assert_held(&r->lock);
+	list_for_each_entry(item, &r->repoll, node)
+		if (kev_file_may_poll(item))
+			return true;
+	return false;
+}
+
+/* Returns whether the item is ready: then it is back on the list, and in @ev. */
+static bool kev_settle(struct kev_item *item, __poll_t bits, struct ukevent *ev)
+{
+	item->busy--;
+	if (item->flags & (KEV_DEAD | KEV_DISABLED) || !(item->flags & KEV_LEVEL))
+		return false;
+	if (item->ev.kind != KEVENT_KIND_FILE)
+		bits = kev_value_poll(item); /* an ACK may have come since */
+	if (!bits) {
+		if (item->where == KEV_NOWHERE && !item->busy)
+			kev_level_clear(item);
+		return false;
+	}
+	*ev = item->ev;
+	ev->flags |= KEVENT_EV_LEVEL;
+	if (item->ev.kind == KEVENT_KIND_FILE)
+		ev->events = (__force u32)bits;
+	kev_level_mark(item);
+	return true;
+}
+
+/* Polls a batch.  Returns how many were ready. */
+static unsigned int kev_poll_batch(struct kev_ring *r, struct kev_batch *b,
+				   struct ukevent *ev)
+{
+	struct kev_item *dead[KEV_BATCH];
+	__poll_t bits[KEV_BATCH];
+	unsigned int i, n = 0, gone = 0;
+
+	for (i = 0; i < b->n; i++)
+		bits[i] = kev_kind(b->item[i]->ev.kind)->poll(b->item[i]);
+	spin_lock_irq(&r->lock);
+	for (i = 0; i < b->n; i++) {
+		struct kev_item *item = b->item[i];
+
+		n += kev_settle(item, bits[i], &ev[n]);
+		if (item->flags & KEV_DEAD && !item->busy)
+			dead[gone++] = item;
+	}
+	r->swept += n;
+	spin_unlock_irq(&r->lock);
+	while (gone--)
+		kev_kind(dead[gone]->ev.kind)->release(dead[gone]);
+	return n;
+}
+
+static void kev_take_ready(struct kev_ring *r, struct kev_batch *b, u32 max)
+{
+	struct kev_item *item, *next;
+
+	b->n = 0;
+	spin_lock_irq(&r->lock);
+	list_for_each_entry_safe(item, next, &r->ready, node) {
+		if (b->n == max || !kev_batch_open(b, item))
+			break;
+		r->nr_ready--;
+		kev_batch_take(b, item);
+	}
+	spin_unlock_irq(&r->lock);
+}
+
+/*
+ * Level sources, each at most once: those that were listed at the start, in turn.
+ * Each is back on the list before it is stored, so that a fault loses nothing.
+ */
+static int kev_sweep(struct kev_ring *r, struct kev_call *call, u32 room)
+{
+	struct ukevent ev[KEV_BATCH];
+	struct kev_batch b;
+	u32 budget = READ_ONCE(r->nr_ready), n;
+
+	while (budget && room) {
+		kev_take_ready(r, &b, min(budget, room));
+		if (!b.n)
+			break;
+		budget -= b.n;
+		n = kev_poll_batch(r, &b, ev);
+		if (copy_to_user(call->events + call->nr, ev, n * sizeof(*ev)))
+			return -EFAULT;
+		call->nr += n;
+		call->level |= n;
+		room -= n;
+	}
+	return 0;
+}
+
+/* Copies slots to the caller.  Returns how many were stored before a fault. */
+static u32 kev_store_events(struct kev_ring *r, u64 head, u32 n,
+			    struct ukevent __user *to)
+{
+	u64 __user *out = (u64 __user *)to;
+	u32 i = 0;
+
+	if (!user_access_begin(to, n * sizeof(*to)))
+		return 0;
+	for (; i < n; i++, out += 4) {
+		u64 __ring *slot = r->slots + ((head + i) & (r->entries - 1)) * 4;
+
+		unsafe_put_user(kev_load(&slot[0]), &out[0], fault);
+		unsafe_put_user(kev_load(&slot[1]), &out[1], fault);
+		unsafe_put_user(kev_load(&slot[2]), &out[2], fault);
+		unsafe_put_user(kev_load(&slot[3]), &out[3], fault);
+	}
+fault:
+	user_access_end();
+	return i;
+}
+
+/* What is unclaimed now, from *@head on. */
+static u32 kev_ring_snapshot(struct kev_ring *r, u64 *head)
+{
+	u32 n;
+
+	spin_lock_irq(&r->lock);
+	kev_ring_drain(r, KEV_DRAIN_ENTER);
+	*head = kev_ring_head(r);
+	n = r->tail - *head;
+	spin_unlock_irq(&r->lock);
+	return n;
+}
+
+/* A head that cannot be true would make every claim fail. */
+static void kev_ring_heal(struct kev_ring *r)
+{
+	u64 head;
+
+	spin_lock_irq(&r->lock);
+	head = kev_load(&r->claim->head);
+	if (head - r->head > r->tail - r->head)
+		cmpxchg64((u64 __force *)&r->claim->head, head, r->head);
+	spin_unlock_irq(&r->lock);
+}
+
+/*
+ * Takes events as any consumer does: copy, then claim.  A fault ends the copy, and
+ * what was not stored stays in the ring.
+ */
+static int kev_collect_ring(struct kev_ring *r, struct kev_call *call, u32 room)
+{
+	unsigned int tries = KEV_CLAIM_TRIES;
+	u64 head;
+	u32 n;
+
+	while (room && tries--) {
+		n = min(kev_ring_snapshot(r, &head), room);
+		if (!n)
+			return 0;
+		n = kev_store_events(r, head, n, call->events + call->nr);
+		if (!n)
+			return -EFAULT;
+		if (cmpxchg64((u64 __force *)&r->claim->head, head, head + n) == head) {
+			atomic64_add(n, &r->collected);
+			call->nr += n;
+			return 0;
+		}
+		kev_ring_heal(r);
+	}
+	return 0;
+}
+
+/* Ring and level events share the room; the odd one goes to each in turn. */
+static int kev_gather_both(struct kev_ring *r, struct kev_call *call)
+{
+	u32 room = call->max - call->nr;
+	u32 share = room;
+	int ret;
+
+	if (READ_ONCE(r->nr_ready)) {
+		share = (room + READ_ONCE(r->level_turn)) / 2;
+		WRITE_ONCE(r->level_turn, !r->level_turn);
+	}
+	ret = kev_collect_ring(r, call, share);
+	if (!ret && READ_ONCE(r->nr_ready))
+		ret = kev_sweep(r, call, call->max - call->nr);
+	if (!ret && share < room)
+		ret = kev_collect_ring(r, call, call->max - call->nr);
+	return ret;
+}
+
+static int kev_gather_ring(struct kev_ring *r, struct kev_call *call)
+{
+	u64 head;
+
+	if (READ_ONCE(r->nr_stale))
+		kev_repoll(r);
+	if (!call->mapped)
+		return kev_gather_both(r, call);
+	if (READ_ONCE(r->nr_pending))
+		kev_ring_snapshot(r, &head);
+	if (!READ_ONCE(r->nr_ready))
+		return 0;
+	return kev_sweep(r, call, call->max - call->nr);
+}
+
+/* From any ring: each call begins with another one. */
+static int kev_gather(struct kev_call *call)
+{
+	struct kev_queue *q = call->q;
+	u32 i, first;
+	int ret = 0;
+
+	if (call->ring)
+		return kev_gather_ring(call->ring, call);
+	first = q->next++;
+	for (i = 0; i < q->nr_rings && !ret; i++)
+		ret = kev_gather_ring(q->rings[(first + i) % q->nr_rings], call);
+	return ret;
+}
+
+static u64 kev_unclaimed(struct kev_call *call, struct kev_ring *r)
+{
+	u64 n;
+
+	spin_lock_irq(&r->lock);
+	n = kev_ring_available(r);
+	if (r->nr_ready && !call->max)
+		n = U32_MAX;
+	spin_unlock_irq(&r->lock);
+	return n;
+}
+
+/* Whether the call has what it waits for. */
+static bool kev_satisfied(struct kev_call *call, u32 min)
+{
+	struct kev_queue *q = call->q;
+	u64 n = call->nr;
+	u32 i;
+
+	if (call->level || n >= min)
+		return true;
+	if (!call->mapped)
+		return false;
+	if (call->ring)
+		return n + kev_unclaimed(call, call->ring) >= min;
+	for (i = 0; i < q->nr_rings; i++)
+		n += kev_unclaimed(call, q->rings[i]);
+	return n >= min;
+}
+
+/* Two stages where min_wait is given: min events, then one. */
+struct kev_deadline {
+	ktime_t first;
+	ktime_t last;
+	bool two;
+	bool infinite;
+};
+
+static struct kev_deadline kev_deadline(const struct kevent_get *arg)
+{
+	struct kev_deadline d = { .infinite = arg->timeout == -1 };
+	ktime_t now = ktime_get();
+
+	if (arg->flags & KEVENT_GET_ABSTIME)
+		d.last = ns_to_ktime(arg->timeout);
+	else if (!d.infinite)
+		d.last = ktime_add_safe(now, ns_to_ktime(arg->timeout));
+	if (arg->min_wait) {
+		d.first = ktime_add_safe(now, ns_to_ktime(arg->min_wait));
+		d.two = d.infinite || ktime_before(d.first, d.last);
+	}
+	return d;
+}
+
+static int kev_sleep(struct kev_call *call, u32 *min, struct kev_deadline *d)
+{
+	u32 need = *min - (call->mapped ? 0 : call->nr);
+	int ret;
+
+	if (!d->two)
+		return kev_wait(call->q, call->ring, need, d->last, d->infinite);
+	ret = kev_wait(call->q, call->ring, need, d->first, false);
+	if (ret != -ETIME)
+		return ret;
+	d->two = false;
+	*min = 1;
+	return 0;
+}
+
+static int kev_collect(struct kev_call *call, const struct kevent_get *arg)
+{
+	struct kev_deadline d;
+	u32 min = call->min;
+	bool slept = false;
+	int ret, end = 0;
+
+	for (;;) {
+		ret = kev_gather(call);
+		if (ret || end || kev_satisfied(call, min) || !arg->timeout)
+			break;
+		if (!slept)
+			d = kev_deadline(arg);
+		else if (signal_pending(current))
+			end = -EINTR;
+		slept = true;
+		/* After the end: what came in the meantime is a partial result. */
+		if (!end)
+			end = kev_sleep(call, &min, &d);
+	}
+	if (call->nr || ret)
+		return call->nr ? 0 : ret;
+	if (end == -EINTR && call->mapped && kev_satisfied(call, 1))
+		return 0;
+	return end == -ETIME ? 0 : end;
+}
+
+/*
+ * set_user_sigmask() is not exported.  After an interrupted wait the old mask is
+ * restored on the way to user space, once the signal was delivered.
+ */
+static int kev_collect_masked(struct kev_call *call, const struct kevent_get *arg)
+{
+	sigset_t mask, old;
+	int ret;
+
+	if (!arg->sigmask)
+		return kev_collect(call, arg);
+	if (copy_from_user(&mask, u64_to_user_ptr(arg->sigmask), sizeof(mask)))
+		return -EFAULT;
+	sigdelsetmask(&mask, sigmask(SIGKILL) | sigmask(SIGSTOP));
+	sigprocmask(SIG_SETMASK, &mask, &old);
+	ret = kev_collect(call, arg);
+	if (ret == -EINTR) {
+		current->saved_sigmask = old;
+		set_restore_sigmask();
+	} else {
+		sigprocmask(SIG_SETMASK, &old, NULL);
+	}
+	return ret;
+}
+
+static int kev_get_check(struct kev_queue *q, const struct kevent_get *arg)
+{
+	bool mapped = arg->flags & KEVENT_GET_MAPPED;
+
+	if (arg->flags & ~(KEVENT_GET_MAPPED | KEVENT_GET_ABSTIME) || arg->pad)
+		return -EINVAL;
+	if (arg->ring != KEVENT_RING_ANY && !kev_ring_of(q, arg->ring))
+		return -EINVAL;
+	if (arg->max > INT_MAX || arg->events & 7 || arg->timeout < -1)
+		return -EINVAL;
+	if (arg->min > (mapped ? q->geometry.entries : arg->max))
+		return -EINVAL;
+	if (arg->min_wait > KTIME_MAX)
+		return -EINVAL;
+	if (arg->sigsetsize != (arg->sigmask ? sizeof(sigset_t) : 0))
+		return -EINVAL;
+	return arg->nr_changes > KEVENT_MAX_CHANGES || arg->changes & 7 ? -EINVAL : 0;
+}
+
+/* arg->nr and arg->changes_done are valid whatever is returned. */
+long kev_getevents(struct kev_queue *q, struct kevent_get *arg)
+{
+	struct kev_call call = { .q = q };
+	long ret = kev_get_check(q, arg);
+
+	arg->nr = 0;
+	arg->changes_done = 0;
+	if (ret)
+		return ret;
+	if (arg->nr_changes) {
+		ret = kev_changes(q, arg->changes, arg->nr_changes,
+				  &arg->changes_done);
+		if (ret)
+			return ret;
+	}
+	if (arg->ring != KEVENT_RING_ANY)
+		call.ring = kev_ring_of(q, arg->ring);
+	call.events = u64_to_user_ptr(arg->events);
+	call.min = arg->min;
+	call.max = arg->max;
+	call.mapped = arg->flags & KEVENT_GET_MAPPED;
+	ret = kev_collect_masked(&call, arg);
+	arg->nr = call.nr;
+	return ret ?: call.nr;
+}

@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * File readiness: hooks in the wait queues of any file that can be polled.
+ *
+ * A source is hooked first and polled then, and what poll answers is treated as
+ * a wakeup: whatever happens in between is seen by one or the other.
+ */
+#include <linux/pid.h>
+#include <linux/slab.h>
+#include <linux/socket.h>
+#include <linux/stat.h>
+
+#include "kev.h"
+
+#define KEV_ALWAYS (EPOLLERR | EPOLLHUP)
+#define KEV_SUBSCRIBE                                                          \
+	(EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDNORM | EPOLLRDBAND |           \
+	 EPOLLWRNORM | EPOLLWRBAND | EPOLLMSG | EPOLLRDHUP)
+/* Announced by sockets with every arrival of data, true or not. */
+#define KEV_DOUBTFUL (EPOLLPRI | EPOLLRDBAND)
+
+static struct kmem_cache *kev_file_cache;
+
+static struct kev_file *to_file(struct kev_item *item)
+{
+	return container_of(item, struct kev_file, item);
+}
+
+struct file *kev_file_of(struct kev_item *item)
+{
+	if (item->ev.kind != KEVENT_KIND_FILE)
+		return NULL;
+	return to_file(item)->watch->file;
+}
+
+/* Whether this process may poll; in place of one that has ended, anybody. */
+bool kev_file_may_poll(struct kev_item *item)
+{
+	struct pid *owner = to_file(item)->owner;
+	bool may;
+
+	if (!owner || owner == task_tgid(current))
+		return true;
+	rcu_read_lock();
+	may = !pid_task(owner, PIDTYPE_TGID);
+	rcu_read_unlock();
+	return may;
+}
+
+/* CONTEXT: ring->lock */
+static void kev_file_woken(struct kev_file *f, __poll_t got)
+{
+	struct kev_item *item = &f->item;
+	__poll_t bits = got & (__force __poll_t)item->events;
+
+	if (item->flags & (KEV_DEAD | KEV_DISABLED))
+		return;
+	if (item->flags & KEV_LEVEL) {
+		if (!got || bits)
+			kev_level_mark(item);
+	} else if (likely(bits && !(bits & KEV_DOUBTFUL))) {
+		kev_news(item, bits);
+	} else if (!got || bits) {
+		kev_stale(item, f->owner);
+	}
+}
+
+/*
+ * CONTEXT: any, under the lock of a foreign wait queue head, with interrupts on
+ * or off.  Posts, lists or marks, and wakes sleepers; polls nothing.
+ */
+static int kev_file_wake(wait_queue_entry_t *wait, unsigned int mode, int sync,
+			 void *key)
+{
+	struct kev_hook *hook = container_of(wait, struct kev_hook, wait);
+	struct kev_file *f = wait->private;
+	struct kev_ring *r = f->item.ring;
+	__poll_t got = key_to_poll(key);
+	unsigned long flags;
+
+	spin_lock_irqsave(&r->lock, flags);
+	/*
+	 * The waker's store of readiness comes before our loads of the mask and
+	 * of the claim word.  Pairs with smp_mb() in kev_item_enable() and with
+	 * the consumer's fence after its claim.
+	 */
+	smp_mb__after_spinlock();
+	kev_file_woken(f, got);
+	spin_unlock_irqrestore(&r->lock, flags);
+
+	if (unlikely(got & POLLFREE)) {
+		list_del_init(&wait->entry);
+		/* Pairs with the acquire in kev_unhook(): then f may be gone. */
+		smp_store_release(&hook->head, NULL);
+	}
+	return 0;
+}
+
+struct kev_hooking {
+	poll_table table;
+	struct kev_file *file;
+	struct kev_hook **next;
+	int error;
+};
+
+static void kev_hook(struct file *file, wait_queue_head_t *head, poll_table *table)
+{
+	struct kev_hooking *h = container_of(table, struct kev_hooking, table);
+	struct kev_hook *hook = &h->file->hook;
+
+	if (h->error)
+		return;
+	if (h->next) {
+		hook = kzalloc(sizeof(*hook), GFP_KERNEL_ACCOUNT);
+		if (!hook) {
+			h->error = -ENOMEM;
+			return;
+		}
+		*h->next = hook;
+	}
+	h->next = &hook->next;
+	init_waitqueue_func_entry(&hook->wait, kev_file_wake);
+	hook->wait.private = h->file;
+	hook->head = head;
+	add_wait_queue(head, &hook->wait);
+	/*
+	 * The entry is on the queue before the file looks at its state; pairs
+	 * with the barrier of the waker's waitqueue_active().  poll_wait() of
+	 * 5.10 has none.
+	 */
+	smp_mb();
+}
+
+static int kev_file_start(struct kev_item *item, __poll_t *ready)
+{
+	struct kev_hooking h = { .file = to_file(item) };
+
+	init_poll_funcptr(&h.table, kev_hook);
+	h.table._key = (__force __poll_t)item->events;
+	*ready = vfs_poll(kev_file_of(item), &h.table) &
+		 (__force __poll_t)item->events;
+	return h.error;
+}
+
+static __poll_t kev_file_poll(struct kev_item *item)
+{
+	__poll_t events = (__force __poll_t)READ_ONCE(item->events);
+	poll_table table;
+
+	init_poll_funcptr(&table, NULL);
+	table._key = events;
+	return vfs_poll(kev_file_of(item), &table) & events;
+}
+
+/*
+ * RCU: who frees a wait queue before its file does so (signalfd, binder) wakes it
+ * with POLLFREE first and waits for a grace period.
+ */
+static void kev_unhook_one(struct kev_hook *hook)
+{
+	wait_queue_head_t *head;
+
+	rcu_read_lock();
+	head = smp_load_acquire(&hook->head);
+	if (head)
+		remove_wait_queue(head, &hook->wait);
+	rcu_read_unlock();
+}
+
+static void kev_unhook(struct kev_file *f)
+{
+	struct kev_hook *hook = f->hook.next, *next;
+
+	kev_unhook_one(&f->hook);
+	for (; hook; hook = next) {
+		next = hook->next;
+		kev_unhook_one(hook);
+		kfree(hook);
+	}
+}
+
+static void kev_file_free(struct kev_file *f)
+{
+	put_pid(f->owner);
+	kev_user_uncharge(f->item.ring->queue->user);
+	kmem_cache_free(kev_file_cache, f);
+}
+
+static void kev_file_release(struct kev_item *item)
+{
+	struct kev_file *f = to_file(item);
+
+	kev_unhook(f); /* before the file may go */
+	kev_watch_detach(f);
+	kev_file_free(f);
+}
+
+/* The last event of a source; not before there is room for it. */
+static bool kev_file_post_closed(struct kev_item *item)
+{
+	struct kev_ring *r = item->ring;
+
+	if (item->busy || item->flags & KEV_DEAD || !kev_ring_ready(r))
+		return false;
+	kev_item_kill(item);
+	item->ev.events = EPOLLHUP;
+	item->ev.flags |= KEVENT_EV_CLOSED;
+	kev_post(item);
+	kev_wake(r, true);
+	return true;
+}
+
+/*
+ * All but this module have closed the file.  Posts CLOSED and frees the source,
+ * unless it is being used, or added, or its ring is full: a later scan comes
+ * back.  CONTEXT: the lock of the watch's bucket
+ */
+void kev_file_close(struct kev_file *f)
+{
+	struct kev_item *item = &f->item;
+	struct kev_ring *r = item->ring;
+	struct kev_queue *q = r->queue;
+	bool closed;
+
+	xa_lock(&q->items);
+	spin_lock_irq(&r->lock);
+	closed = item->ev.id && kev_file_post_closed(item);
+	spin_unlock_irq(&r->lock);
+	if (closed)
+		__xa_erase(&q->items, (u32)item->ev.id);
+	xa_unlock(&q->items);
+	if (!closed)
+		return;
+	kev_unhook(f);
+	kev_watch_unlink(f);
+	kev_file_free(f);
+}
+
+static int kev_file_check(const struct kevent_change *c)
+{
+	__poll_t events = (__force __poll_t)c->events;
+
+	if (!events || events & ~KEV_SUBSCRIBE || c->value || c->period)
+		return -EINVAL;
+	return 0;
+}
+
+static void kev_file_modify(struct kev_item *item, const struct kevent_change *c)
+{
+	item->events = c->events | (__force u32)KEV_ALWAYS;
+	item->ev.events = 0;
+}
+
+/* Whether poll gives the same answer to every process. */
+static bool kev_polled_by_any(struct file *file)
+{
+	return S_ISSOCK(file_inode(file)->i_mode) || file->f_op == &kev_fops;
+}
+
+/* Takes over the reference to @file. */
+static struct kev_item *kev_file_new(struct kev_queue *q,
+				     const struct kevent_change *c,
+				     struct file *file)
+{
+	struct kev_file *f = kmem_cache_zalloc(kev_file_cache, GFP_KERNEL);
+	int ret;
+
+	if (!f) {
+		fput(file);
+		return ERR_PTR(-ENOMEM);
+	}
+	kev_item_init(&f->item, kev_ring_of(q, c->ring), c);
+	kev_file_modify(&f->item, c);
+	ret = kev_watch_attach(f, file);
+	if (ret) {
+		kmem_cache_free(kev_file_cache, f);
+		return ERR_PTR(ret);
+	}
+	if (!kev_polled_by_any(file))
+		f->owner = get_pid(task_tgid(current));
+	return &f->item;
+}
+
+static struct kev_item *kev_file_create(struct kev_queue *q,
+					const struct kevent_change *c)
+{
+	struct file *file = fget(c->fd);
+	struct kev_item *item;
+
+	if (!file)
+		return ERR_PTR(-EBADF);
+	if (!file_can_poll(file)) {
+		fput(file);
+		return ERR_PTR(-EPERM);
+	}
+	if (kev_user_charge(q->user)) {
+		fput(file);
+		return ERR_PTR(-ENOSPC);
+	}
+	item = kev_file_new(q, c, file);
+	if (IS_ERR(item))
+		kev_user_uncharge(q->user);
+	return item;
+}
+
+const struct kev_kind kev_file_kind = {
+	.name = "file",
+	.add_flags = KEVENT_ONESHOT | KEVENT_LEVEL | KEVENT_DISABLED,
+	.check = kev_file_check,
+	.create = kev_file_create,
+	.start = kev_file_start,
+	.modify = kev_file_modify,
+	.poll = kev_file_poll,
+	.release = kev_file_release,
+};
+
+int kev_file_init(void)
+{
+	kev_file_cache = KMEM_CACHE(kev_file, SLAB_ACCOUNT);
+	return kev_file_cache ? 0 : -ENOMEM;
+}
+
+void kev_file_exit(void)
+{
+	kmem_cache_destroy(kev_file_cache);
+}

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Types, locks and lifetimes of kevent.  Read this before anything else.
+ *
+ * Locks, outermost first
+ *
+ *   kev_watch_mutex  mutex    a slice of the scan for closed files; a walk over
+ *                             queues that watch queues
+ *   queue->setup     mutex    making of the rings, once
+ *   watch bucket     spinlock struct kev_watch, its list of sources
+ *   queue->items     xa_lock  id -> item
+ *   (foreign)        spinlock the watched file's wait queue head: its owner
+ *                             calls kev_file_wake() with it held, interrupts on
+ *                             or off, in any context
+ *   ring->lock       spinlock, interrupts off: all of struct kev_ring and of
+ *                             struct kev_item that is not constant; the kernel's
+ *                             words of the mapped header
+ *   queue->wait      spinlock waiters on any ring
+ *   (foreign)        the scheduler's and the hrtimer base's, through
+ *                             wake_up_process() and hrtimer_start()
+ *
+ * Nothing sleeps, polls a file or wakes a poll wait queue under ring->lock.
+ * Pollers of the queue itself are woken from irq_work, so that no chain of
+ * queues recurses.
+ *
+ * Who writes what
+ *
+ *   mapped header, slots     the holder of ring->lock
+ *   claim->head              consumers in user space; collect.c on behalf of a
+ *                            caller, by compare-and-swap.  Believed only within
+ *                            [ring->head, ring->tail]: kev_ring_head()
+ *   ring->head               the holder of ring->lock: the last head believed
+ *
+ * An item (source, or request that found the ring full)
+ *
+ *   is found by id under xa_lock.  Whoever wants to use it outside the locks
+ *   (polling sleeps) raises item->busy under ring->lock.  Who sets KEV_DEAD
+ *   takes it out of the table and from all lists; from then on it posts
+ *   nothing.  The one that sees KEV_DEAD and busy == 0, remover or last busy
+ *   user, calls kind->release(), which unhooks it and frees it.  References
+ *   to it elsewhere, and why each ends:
+ *     - wait queue entries: removed by kind->release(), under the foreign lock,
+ *       before the memory goes; or by POLLFREE;
+ *     - the timer tree: left under ring->lock when it dies;
+ *     - the watch's list: left in kind->release(), under the bucket's lock.
+ *   An item that is KEV_ONCE belongs to the ring's pending list and is freed
+ *   when its event has been put into the ring, or with the ring.
+ *
+ * A queue
+ *
+ *   is freed by ->release, which no ioctl and no mapping outlives.  It removes
+ *   every item, passes through kev_watch_mutex (the scan may be removing some, a
+ *   walk may be looking at the queue),
+ *   cancels the ring's timers and irq_work, and then frees the rings.
+ */
+#ifndef _KEV_H
+#define _KEV_H
+
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/hrtimer.h>
+#include <linux/irq_work.h>
+#include <linux/kevent.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/poll.h>
+#include <linux/spinlock.h>
+#include <linux/timerqueue.h>
+#include <linux/wait.h>
+#include <linux/xarray.h>
+
+#include "compat.h"
+
+/* Memory that user space has mapped: only kev_load() and kev_store() touch it. */
+#ifdef __CHECKER__
+#define __ring __attribute__((noderef, address_space(__ring)))
+#else
+#define __ring
+#endif
+#define kev_load(p) READ_ONCE(*(typeof(*(p)) __force *)(p))
+#define kev_store(p, v) WRITE_ONCE(*(typeof(*(p)) __force *)(p), v)
+
+/* item->where: the list that item->node is on */
+enum {
+	KEV_NOWHERE,
+	KEV_PENDING, /* waits for room in the ring */
+	KEV_MERGING, /* gathers while its last event is unclaimed */
+	KEV_READY,   /* level source that may be ready */
+	KEV_REPOLL,  /* edge source that was woken without a key */
+};
+
+/* item->flags */
+#define KEV_ONESHOT BIT(0)
+#define KEV_LEVEL BIT(1)
+#define KEV_DISABLED BIT(2)
+#define KEV_LATEST BIT(3)
+#define KEV_ABSTIME BIT(4)
+#define KEV_DEAD BIT(5)	   /* posts nothing any more */
+#define KEV_COUNTED BIT(6) /* in the hint */
+#define KEV_STALE BIT(7)   /* in need_enter: to be polled again */
+#define KEV_SET BIT(8)	   /* level timer or user event: ready until ACK */
+#define KEV_ONCE BIT(9)	   /* freed when its event is in the ring */
+
+/**
+ * struct kev_item - whatever posts events
+ * @node:   see @where
+ * @pos:    position of its newest entry in the ring
+ * @ev:     image of the next event.  @ev.events are the bits of the newest
+ *          entry, @ev.result what was gathered and not yet posted
+ * @ring:   home; constant
+ * @events: subscribed poll bits
+ * @flags:  KEV_*
+ * @where:  KEV_NOWHERE, ...
+ * @busy:   users outside the locks
+ */
+struct kev_item {
+	struct list_head node;
+	u64 pos;
+	struct ukevent ev;
+	struct kev_ring *ring;
+	u16 events;
+	u16 flags;
+	u8 where;
+	u16 busy;
+};
+
+/* One tree of timers and its hrtimer, for each clock */
+struct kev_clock {
+	struct hrtimer timer;
+	struct timerqueue_head tree;
+	struct kev_ring *ring;
+};
+
+enum { KEV_MONOTONIC, KEV_BOOTTIME, KEV_REALTIME, KEV_CLOCKS };
+
+/* ring->attention: a post has more to do than to post */
+#define KEV_SLEEPER BIT(0)     /* ring->waiters is not empty */
+#define KEV_ANY_SLEEPER BIT(1) /* queue->waiters may not be empty */
+#define KEV_POLLER BIT(2)      /* queue->poll may not be empty */
+
+struct kev_ring {
+	spinlock_t lock;
+	u32 attention;
+	u64 head;
+	u64 tail;
+	u32 entries;
+	u32 nr_pending; /* on @pending or @merging */
+	u64 __ring *slots;
+	struct kevent_ring __ring *shared;
+	struct kevent_claim __ring *claim;
+	struct list_head pending;
+	struct list_head merging;
+
+	struct list_head ready;
+	struct list_head repoll;
+	struct list_head waiters;
+	u32 nr_ready;
+	u32 hint;
+	u32 nr_stale;
+	u32 sources;
+	u32 requests;
+	bool level_turn; /* who gets the odd event of a call */
+
+	/* counters for fdinfo */
+	u64 coalesced;
+	u64 overflowed;
+	atomic64_t collected; /* from the ring by ioctl */
+	u64 swept;
+	u64 wakeups;
+
+	struct kev_clock clocks[KEV_CLOCKS];
+	struct irq_work poll_work;
+	struct kev_queue *queue;
+	u32 index;
+	int node;
+
+	struct page **pages; /* of @shared and the slots, then of @claim */
+	unsigned int nr_pages;
+};
+
+/* One for each user who has a queue open. */
+struct kev_user {
+	struct list_head node;
+	kuid_t uid;
+	unsigned int queues;
+	atomic_long_t sources;
+};
+
+struct kev_queue {
+	struct kev_ring **rings;
+	u32 nr_rings; /* 0 until set up; release, pairs with kev_queue_ready() */
+	u32 next;     /* where the next collection from any ring begins */
+	struct kev_user *user;
+	struct xarray items;
+	atomic_t generation;
+
+	spinlock_t wait;
+	struct list_head waiters;
+	wait_queue_head_t poll;
+
+	struct mutex setup;
+	struct kevent_setup geometry;
+	unsigned long locked_pages;
+	struct file *file;     /* ours; no reference */
+	struct list_head nest; /* under kev_watch_mutex: the walk in watch.c */
+};
+
+/* A wait queue entry of a source on a file's wait queue; a file may use several. */
+struct kev_hook {
+	wait_queue_entry_t wait; /* ->private is the struct kev_file */
+	/* NULL once the queue was freed: release in kev_file_wake(), acquire here */
+	wait_queue_head_t *head;
+	struct kev_hook *next;
+};
+
+/**
+ * struct kev_watch - a file that sources watch
+ * @sources: of all queues of the machine; under the bucket's lock, with @nr
+ * @file:    one reference for all of them
+ */
+struct kev_watch {
+	struct hlist_node node;
+	struct hlist_head sources;
+	struct file *file;
+	u32 nr;
+};
+
+/* A source of file readiness; all but item is constant once it is started. */
+struct kev_file {
+	struct kev_item item;
+	struct kev_watch *watch;
+	struct hlist_node same; /* on watch->sources */
+	struct pid *owner;	/* the process that may poll again; NULL: any */
+	struct kev_hook hook;
+};
+
+/**
+ * struct kev_kind - a kind of source; see kev_kinds[] in change.c
+ * @add_flags: KEVENT_* that ADD accepts; MODIFY accepts the same
+ * @check:     validates the fields of ADD and MODIFY.  CONTEXT: process
+ * @create:    allocates an item with its own fields set.  CONTEXT: process
+ * @start:     begins to listen, after the item has its id, and says what is ready;
+ *             NULL where @arm does that.  CONTEXT: process, no lock
+ * @modify:    takes over changed fields.  CONTEXT: ring->lock
+ * @arm:       ADD, MODIFY, ENABLE; may be NULL.  CONTEXT: ring->lock
+ * @disarm:    DISABLE, MODIFY, REMOVE; may be NULL.  CONTEXT: ring->lock
+ * @poll:      what is ready now: poll bits, 0 for nothing.  CONTEXT: process, no
+ *             lock, may sleep
+ * @release:   ends listening and frees.  CONTEXT: process, no lock
+ */
+struct kev_kind {
+	const char *name;
+	u32 add_flags;
+	int (*check)(const struct kevent_change *c);
+	struct kev_item *(*create)(struct kev_queue *q,
+				   const struct kevent_change *c);
+	int (*start)(struct kev_item *item, __poll_t *ready);
+	void (*modify)(struct kev_item *item, const struct kevent_change *c);
+	void (*arm)(struct kev_item *item);
+	void (*disarm)(struct kev_item *item);
+	__poll_t (*poll)(struct kev_item *item);
+	void (*release)(struct kev_item *item);
+};
+
+extern const struct kev_kind kev_file_kind, kev_timer_kind, kev_user_kind;
+const struct kev_kind *kev_kind(unsigned int kind);
+
+/* ring.c: the ring knows items, not their kinds */
+struct kev_ring *kev_ring_create(struct kev_queue *q, u32 index, int node,
+				 u32 entries);
+void kev_ring_destroy(struct kev_ring *r);
+size_t kev_ring_bytes(u32 entries);
+u64 kev_ring_head(struct kev_ring *r);
+bool kev_ring_unclaimed(struct kev_ring *r, const struct kev_item *item);
+u32 kev_ring_available(struct kev_ring *r);
+#define KEV_DRAIN_ENTER 64
+void kev_ring_drain(struct kev_ring *r, unsigned int budget);
+void kev_post(struct kev_item *item);
+bool kev_ring_ready(struct kev_ring *r);
+bool kev_post_now(struct kev_item *item);
+int kev_post_request(struct kev_item *item);
+void kev_news(struct kev_item *item, __poll_t bits);
+void kev_value(struct kev_item *item, s64 value);
+void kev_level_mark(struct kev_item *item);
+void kev_level_clear(struct kev_item *item);
+void kev_stale(struct kev_item *item, struct pid *owner);
+void kev_unstale(struct kev_item *item);
+void kev_quiet(struct kev_item *item);
+
+/* wait.c */
+struct kev_waiter {
+	struct list_head node;
+	struct task_struct *task;
+	struct pid *process;
+	u32 min;
+	u32 passes;
+	bool turn;
+	bool woken;
+};
+
+void kev_wake_slow(struct kev_ring *r, bool news, struct pid *only);
+int kev_wait(struct kev_queue *q, struct kev_ring *r, u32 min, ktime_t deadline,
+	     bool infinite);
+void kev_pass_on(struct kev_queue *q, struct kev_ring *r);
+void kev_poll_work(struct irq_work *work);
+
+/* Wakes whoever waits for @r.  @news: words of the ring have changed. */
+static inline void kev_wake(struct kev_ring *r, bool news)
+{
+	if (unlikely(r->attention))
+		kev_wake_slow(r, news, NULL);
+}
+
+/* change.c */
+long kev_changes(struct kev_queue *q, u64 changes, u32 nr, u32 *done);
+void kev_item_init(struct kev_item *item, struct kev_ring *r,
+		   const struct kevent_change *c);
+void kev_item_done(struct kev_item *item, __poll_t bits);
+bool kev_item_kill(struct kev_item *item);
+void kev_release_items(struct kev_queue *q);
+
+/* collect.c */
+long kev_getevents(struct kev_queue *q, struct kevent_get *arg);
+bool kev_repoll_wanted(struct kev_ring *r);
+
+/* file.c, watch.c, timer.c, user.c, limit.c */
+struct file *kev_file_of(struct kev_item *item);
+bool kev_file_may_poll(struct kev_item *item);
+void kev_file_close(struct kev_file *f);
+int kev_file_init(void);
+void kev_file_exit(void);
+int kev_watch_attach(struct kev_file *f, struct file *file);
+void kev_watch_detach(struct kev_file *f);
+void kev_watch_unlink(struct kev_file *f);
+void kev_watch_sync(void);
+int kev_watch_init(void);
+void kev_watch_exit(void);
+struct kev_user *kev_user_get(kuid_t uid);
+void kev_user_put(struct kev_user *user);
+int kev_user_charge(struct kev_user *user);
+void kev_user_uncharge(struct kev_user *user);
+void kev_timer_ring_init(struct kev_ring *r);
+void kev_timer_ring_exit(struct kev_ring *r);
+__poll_t kev_value_poll(struct kev_item *item);
+void kev_value_release(struct kev_item *item);
+long kev_user_trigger(struct kev_item *item, const struct kevent_change *c);
+
+/* queue.c */
+extern const struct file_operations kev_fops;
+struct kev_ring *kev_ring_of(struct kev_queue *q, u32 ring);
+
+#endif

@@ -1,0 +1,442 @@
+// SPDX-License-Identifier: GPL-2.0
+/* A node's ring: slots, the pending list, coalescing, the hint. */
+#include <linux/mm.h>
+#include <linux/moduleparam.h>
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
+
+#include "kev.h"
+
+/* Test only: where the positions of new rings start, to pass a wrap. */
+static unsigned long long start_position;
+module_param(start_position, ullong, 0644);
+MODULE_PARM_DESC(start_position, "first position of new rings (test only)");
+
+static unsigned int max_ring_requests = 65536;
+module_param(max_ring_requests, uint, 0644);
+MODULE_PARM_DESC(max_ring_requests, "requests in flight for each ring");
+
+/*
+ * The consumers' head, as far as it can be believed.
+ *
+ * Acquire: the consumer's copy of the slots is done before we reuse them; pairs
+ * with the release in its claim.  The full barrier that the coalescing test
+ * needs between the waker's store of readiness and this load is
+ * smp_mb__after_spinlock() in kev_file_wake(); it pairs with the fence that a
+ * consumer issues after its claim.
+ */
+u64 kev_ring_head(struct kev_ring *r)
+{
+	u64 head = smp_load_acquire((u64 __force *)&r->claim->head);
+
+	lockdep_assert_held(&r->lock);
+	if (head - r->head <= r->tail - r->head)
+		r->head = head;
+	return r->head;
+}
+
+/* Whether the item's newest entry is still in the ring and nobody's. */
+bool kev_ring_unclaimed(struct kev_ring *r, const struct kev_item *item)
+{
+	/* Known to be claimed: spare the consumers' cache line. */
+	if ((s64)(item->pos - r->head) < 0)
+		return false;
+	return (s64)(item->pos - kev_ring_head(r)) >= 0;
+}
+
+/* Unclaimed events, and those that would be in the ring had it room. */
+u32 kev_ring_available(struct kev_ring *r)
+{
+	return r->tail - kev_ring_head(r) + r->nr_pending;
+}
+
+static bool kev_ring_room(struct kev_ring *r)
+{
+	return likely(r->tail - r->head < r->entries) ||
+	       r->tail - kev_ring_head(r) < r->entries;
+}
+
+static void kev_set_pending(struct kev_ring *r, u32 n)
+{
+	r->nr_pending = n;
+	kev_store(&r->shared->pending, n);
+}
+
+static void kev_set_hint(struct kev_ring *r, u32 n)
+{
+	r->hint = n;
+	kev_store(&r->shared->hint, n);
+}
+
+static void kev_set_stale(struct kev_ring *r, u32 n)
+{
+	r->nr_stale = n;
+	kev_store(&r->shared->need_enter, n);
+}
+
+static void kev_set_requests(struct kev_ring *r, u32 n)
+{
+	r->requests = n;
+	kev_store(&r->shared->requests, n);
+}
+
+/* Release: pairs with the consumers' acquire load of tail. */
+static void kev_ring_put(struct kev_ring *r, struct kev_item *item)
+{
+	u64 __ring *slot = r->slots + (r->tail & (r->entries - 1)) * 4;
+	const u64 *image = (const u64 *)&item->ev;
+
+	kev_store(&slot[0], image[0]);
+	kev_store(&slot[1], image[1]);
+	kev_store(&slot[2], image[2]);
+	kev_store(&slot[3], image[3]);
+	item->pos = r->tail++;
+	item->ev.result = 0;
+	smp_store_release((u64 __force *)&r->shared->tail, r->tail);
+}
+
+static void kev_pend(struct kev_item *item, u8 where)
+{
+	struct kev_ring *r = item->ring;
+
+	if (item->where == KEV_REPOLL) /* KEV_STALE brings it back */
+		list_del(&item->node);
+	item->where = where;
+	list_add_tail(&item->node,
+		      where == KEV_PENDING ? &r->pending : &r->merging);
+	kev_set_pending(r, r->nr_pending + 1);
+	r->overflowed++;
+}
+
+/* A pending item's turn has come. */
+static void kev_unpend(struct kev_item *item)
+{
+	struct kev_ring *r = item->ring;
+
+	list_del(&item->node);
+	item->where = KEV_NOWHERE;
+	kev_set_pending(r, r->nr_pending - 1);
+	kev_ring_put(r, item);
+	if (item->flags & KEV_ONCE) {
+		kev_set_requests(r, r->requests - 1);
+		kfree(item);
+		return;
+	}
+	if (item->flags & KEV_STALE) {
+		item->where = KEV_REPOLL;
+		list_add_tail(&item->node, &r->repoll);
+	}
+}
+
+/*
+ * Moves what waits into the ring: overflow first, in order, then up to @budget
+ * gatherers are looked at, which can move once their last entry is claimed.
+ * If the ring is empty, the first of them can.
+ */
+void kev_ring_drain(struct kev_ring *r, unsigned int budget)
+{
+	struct kev_item *item, *next;
+
+	lockdep_assert_held(&r->lock);
+	list_for_each_entry_safe(item, next, &r->pending, node) {
+		if (!kev_ring_room(r))
+			return;
+		kev_unpend(item);
+	}
+	list_for_each_entry_safe(item, next, &r->merging, node) {
+		if (!budget-- || !kev_ring_room(r))
+			return;
+		if (kev_ring_unclaimed(r, item))
+			list_move_tail(&item->node, &r->merging);
+		else
+			kev_unpend(item);
+	}
+}
+
+#define KEV_DRAIN_POST 2
+
+/* Whether an event may go into the ring: there is room, and nothing waits for it. */
+bool kev_ring_ready(struct kev_ring *r)
+{
+	lockdep_assert_held(&r->lock);
+	if (unlikely(r->nr_pending))
+		kev_ring_drain(r, KEV_DRAIN_POST);
+	return likely(list_empty(&r->pending)) && kev_ring_room(r);
+}
+
+/* Puts the item's image into the ring if that can be done now. */
+bool kev_post_now(struct kev_item *item)
+{
+	if (unlikely(!kev_ring_ready(item->ring)))
+		return false;
+	kev_ring_put(item->ring, item);
+	return true;
+}
+
+void kev_post(struct kev_item *item)
+{
+	if (unlikely(!kev_post_now(item)))
+		kev_pend(item, KEV_PENDING);
+}
+
+/* A completed request finds the ring full: it waits, within a limit. */
+int kev_post_request(struct kev_item *item)
+{
+	struct kev_ring *r = item->ring;
+
+	lockdep_assert_held(&r->lock);
+	if (kev_post_now(item)) {
+		kfree(item);
+		return 0;
+	}
+	if (r->requests >= READ_ONCE(max_ring_requests)) {
+		kfree(item);
+		return -EAGAIN;
+	}
+	kev_set_requests(r, r->requests + 1);
+	kev_pend(item, KEV_PENDING);
+	return 0;
+}
+
+/*
+ * An edge or oneshot source has news.  While its newest entry is unclaimed, the
+ * same bits again add nothing; new bits post one more entry, with the union, so
+ * that only a source's newest entry decides.  A sleeper is woken in any case:
+ * the one that was woken for the entry may have died.
+ */
+void kev_news(struct kev_item *item, __poll_t bits)
+{
+	struct kev_ring *r = item->ring;
+	u32 all = (__force u32)bits;
+
+	lockdep_assert_held(&r->lock);
+	if (item->flags & KEV_ONESHOT)
+		item->flags |= KEV_DISABLED;
+	if (unlikely(item->where == KEV_PENDING)) {
+		r->coalesced++;
+		item->ev.events |= all;
+		kev_wake(r, false);
+		return;
+	}
+	if (kev_ring_unclaimed(r, item)) {
+		all |= item->ev.events;
+		if (all == item->ev.events) {
+			r->coalesced++;
+			kev_wake(r, false);
+			return;
+		}
+	}
+	item->ev.events = all;
+	kev_post(item);
+	kev_wake(r, true);
+}
+
+/* A timer's expirations or a user event's value; the caller excludes overflow. */
+void kev_value(struct kev_item *item, s64 value)
+{
+	struct kev_ring *r = item->ring;
+
+	lockdep_assert_held(&r->lock);
+	if (item->flags & KEV_LATEST)
+		item->ev.result = value;
+	else
+		item->ev.result += value;
+	if (item->flags & KEV_ONESHOT)
+		item->flags |= KEV_DISABLED;
+
+	if (item->where == KEV_PENDING || item->where == KEV_MERGING) {
+		r->coalesced++;
+		kev_wake(r, false);
+		return;
+	}
+	if (kev_ring_unclaimed(r, item))
+		kev_pend(item, KEV_MERGING);
+	else
+		kev_post(item);
+	kev_wake(r, true);
+}
+
+/* A level source may be ready: the hint first, then whoever sleeps. */
+void kev_level_mark(struct kev_item *item)
+{
+	struct kev_ring *r = item->ring;
+	bool news = item->where != KEV_READY;
+
+	lockdep_assert_held(&r->lock);
+	if (!(item->flags & KEV_COUNTED)) {
+		item->flags |= KEV_COUNTED;
+		kev_set_hint(r, r->hint + 1);
+	}
+	if (news) {
+		item->where = KEV_READY;
+		list_add_tail(&item->node, &r->ready);
+		r->nr_ready++;
+	}
+	kev_wake(r, news);
+}
+
+/* The source was found unready after it was unlisted, and nobody relisted it. */
+void kev_level_clear(struct kev_item *item)
+{
+	lockdep_assert_held(&item->ring->lock);
+	if (item->flags & KEV_COUNTED) {
+		item->flags &= ~KEV_COUNTED;
+		kev_set_hint(item->ring, item->ring->hint - 1);
+	}
+}
+
+/*
+ * An edge source was woken by a wakeup that does not say why.  It is polled
+ * again in the next getevents, of process @owner if that is not NULL.
+ */
+void kev_stale(struct kev_item *item, struct pid *owner)
+{
+	struct kev_ring *r = item->ring;
+	bool news = !(item->flags & KEV_STALE);
+
+	lockdep_assert_held(&r->lock);
+	if (news) {
+		item->flags |= KEV_STALE;
+		if (item->where == KEV_NOWHERE) {
+			item->where = KEV_REPOLL;
+			list_add_tail(&item->node, &r->repoll);
+		}
+		kev_set_stale(r, r->nr_stale + 1);
+	}
+	if (unlikely(r->attention))
+		kev_wake_slow(r, news, owner);
+}
+
+/* It is about to be polled. */
+void kev_unstale(struct kev_item *item)
+{
+	lockdep_assert_held(&item->ring->lock);
+	item->flags &= ~KEV_STALE;
+	kev_set_stale(item->ring, item->ring->nr_stale - 1);
+}
+
+/* Takes the item off every list and forgets what it gathered. */
+void kev_quiet(struct kev_item *item)
+{
+	struct kev_ring *r = item->ring;
+
+	lockdep_assert_held(&r->lock);
+	if (item->where != KEV_NOWHERE)
+		list_del(&item->node);
+	if (item->where == KEV_PENDING || item->where == KEV_MERGING)
+		kev_set_pending(r, r->nr_pending - 1);
+	else if (item->where == KEV_READY)
+		r->nr_ready--;
+	if (item->flags & KEV_STALE)
+		kev_unstale(item);
+	kev_level_clear(item);
+	item->where = KEV_NOWHERE;
+	item->flags &= ~KEV_SET;
+	item->ev.result = 0;
+}
+
+/* Bytes of the read-only area: the header, then the slots. */
+size_t kev_ring_bytes(u32 entries)
+{
+	size_t slots = entries * sizeof(struct ukevent);
+
+	if (sizeof(struct kevent_ring) + slots <= PAGE_SIZE)
+		return PAGE_SIZE;
+	return PAGE_SIZE + PAGE_ALIGN(slots);
+}
+
+static void kev_ring_free_pages(struct kev_ring *r)
+{
+	vunmap((void __force *)r->claim);
+	vunmap((void __force *)r->shared);
+	while (r->nr_pages)
+		__free_page(r->pages[--r->nr_pages]);
+	kvfree(r->pages);
+}
+
+static int kev_ring_alloc_pages(struct kev_ring *r, u32 entries)
+{
+	unsigned int shared = kev_ring_bytes(entries) >> PAGE_SHIFT;
+
+	r->pages = kvmalloc_array(shared + 1, sizeof(*r->pages), GFP_KERNEL_ACCOUNT);
+	if (!r->pages)
+		return -ENOMEM;
+	while (r->nr_pages <= shared) {
+		struct page *page = alloc_pages_node(r->node,
+						     GFP_KERNEL_ACCOUNT | __GFP_ZERO |
+						     __GFP_THISNODE | __GFP_NOWARN, 0);
+
+		if (!page)
+			return -ENOMEM;
+		r->pages[r->nr_pages++] = page;
+	}
+	r->shared = (struct kevent_ring __ring __force *)
+		vmap(r->pages, shared, VM_MAP, PAGE_KERNEL);
+	r->claim = (struct kevent_claim __ring __force *)
+		vmap(r->pages + shared, 1, VM_MAP, PAGE_KERNEL);
+	return r->shared && r->claim ? 0 : -ENOMEM;
+}
+
+static void kev_ring_fill_header(struct kev_ring *r)
+{
+	struct kevent_ring __ring *s = r->shared;
+	u32 offset = sizeof(*s);
+
+	if (kev_ring_bytes(r->entries) > PAGE_SIZE)
+		offset = PAGE_SIZE;
+	kev_store(&s->magic, KEVENT_MAGIC);
+	kev_store(&s->header_len, (u32)sizeof(*s));
+	kev_store(&s->compat, KEVENT_COMPAT);
+	kev_store(&s->incompat, KEVENT_INCOMPAT);
+	kev_store(&s->index, r->index);
+	kev_store(&s->node, (u32)r->node);
+	kev_store(&s->entries, r->entries);
+	kev_store(&s->slots_offset, offset);
+	r->slots = (u64 __ring *)((char __ring *)s + offset);
+
+	r->head = start_position;
+	r->tail = start_position;
+	kev_store(&s->tail, r->tail);
+	kev_store(&r->claim->head, r->head);
+}
+
+struct kev_ring *kev_ring_create(struct kev_queue *q, u32 index, int node,
+				 u32 entries)
+{
+	struct kev_ring *r = kzalloc_node(sizeof(*r), GFP_KERNEL_ACCOUNT, node);
+
+	if (!r)
+		return NULL;
+	spin_lock_init(&r->lock);
+	INIT_LIST_HEAD(&r->pending);
+	INIT_LIST_HEAD(&r->merging);
+	INIT_LIST_HEAD(&r->ready);
+	INIT_LIST_HEAD(&r->repoll);
+	INIT_LIST_HEAD(&r->waiters);
+	init_irq_work(&r->poll_work, kev_poll_work);
+	r->queue = q;
+	r->index = index;
+	r->node = node;
+	r->entries = entries;
+	kev_timer_ring_init(r);
+	if (kev_ring_alloc_pages(r, entries)) {
+		kev_ring_free_pages(r);
+		kfree(r);
+		return NULL;
+	}
+	kev_ring_fill_header(r);
+	return r;
+}
+
+/* Nothing but KEV_ONCE items is left; no ioctl or callback can reach the ring. */
+void kev_ring_destroy(struct kev_ring *r)
+{
+	struct kev_item *item, *next;
+
+	kev_timer_ring_exit(r);
+	irq_work_sync(&r->poll_work);
+	list_for_each_entry_safe(item, next, &r->pending, node)
+		kfree(item);
+	kev_ring_free_pages(r);
+	kfree(r);
+}

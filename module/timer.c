@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Timers: for each ring and clock a tree ordered by expiry, behind one hrtimer.
+ *
+ * All of it is under ring->lock.  kev_timer.base is the time of the next expiry
+ * that was not yet counted; the tree holds the time at which we look, which is
+ * later while an event is unclaimed.
+ */
+#include <linux/moduleparam.h>
+#include <linux/slab.h>
+
+#include "kev.h"
+
+#define KEV_BACKOFF_MAX (10 * NSEC_PER_MSEC)
+/* Timers that one interrupt looks at before it lets others run. */
+#define KEV_EXPIRE_BATCH 64
+
+static unsigned long timer_floor_ns = 100 * NSEC_PER_USEC;
+module_param(timer_floor_ns, ulong, 0644);
+MODULE_PARM_DESC(timer_floor_ns, "shortest period of a timer, nanoseconds");
+
+struct kev_timer {
+	struct kev_item item;
+	struct timerqueue_node node;
+	ktime_t base;
+	u64 value;  /* as given: relative ones start anew at ENABLE */
+	u64 period; /* 0: one expiry */
+	u32 backoff;
+	u8 clock;
+	bool armed;
+};
+
+static const clockid_t kev_clockids[KEV_CLOCKS] = {
+	[KEV_MONOTONIC] = CLOCK_MONOTONIC,
+	[KEV_BOOTTIME] = CLOCK_BOOTTIME,
+	[KEV_REALTIME] = CLOCK_REALTIME,
+};
+
+static struct kev_timer *to_timer(struct kev_item *item)
+{
+	return container_of(item, struct kev_timer, item);
+}
+
+static struct kev_clock *kev_clock_of(struct kev_timer *t)
+{
+	return &t->item.ring->clocks[t->clock];
+}
+
+static ktime_t kev_now(struct kev_clock *clock)
+{
+	return hrtimer_cb_get_time(&clock->timer);
+}
+
+/* Returns whether the timer is now the first of its tree. */
+static bool kev_timer_queue(struct kev_timer *t, ktime_t when)
+{
+	t->node.expires = when;
+	t->armed = true;
+	return timerqueue_add(&kev_clock_of(t)->tree, &t->node);
+}
+
+/*
+ * Counts what has expired since base and says when to look again.  While the last
+ * event is unclaimed that is at growing intervals: a consumer that does not
+ * consume must not cost an interrupt for each period.
+ */
+static void kev_timer_expire(struct kev_timer *t, ktime_t now)
+{
+	struct kev_item *item = &t->item;
+	bool waits = item->where != KEV_NOWHERE ||
+		     kev_ring_unclaimed(item->ring, item);
+	u64 n = 1, late = ktime_to_ns(ktime_sub(now, t->base));
+
+	if (t->period) {
+		n += div64_u64(late, t->period);
+		t->base = ktime_add_safe(t->base, min_t(u64, n * t->period,
+							KTIME_MAX));
+	}
+	n = min_t(u64, n, S64_MAX - item->ev.result);
+	if (item->flags & KEV_LEVEL) {
+		item->ev.result += n;
+		item->flags |= KEV_SET;
+		kev_level_mark(item);
+	} else {
+		kev_value(item, n);
+	}
+	if (!t->period || item->flags & KEV_DISABLED)
+		return;
+	if (waits)
+		t->backoff = clamp_t(u64, 2 * (u64)t->backoff,
+				     NSEC_PER_MSEC / 2, KEV_BACKOFF_MAX);
+	else
+		t->backoff = 0;
+	kev_timer_queue(t, max(t->base, ktime_add_ns(now, t->backoff)));
+}
+
+static enum hrtimer_restart kev_timer_fire(struct hrtimer *timer)
+{
+	struct kev_clock *clock = container_of(timer, struct kev_clock, timer);
+	struct kev_ring *r = clock->ring;
+	struct timerqueue_node *first;
+	unsigned int budget = KEV_EXPIRE_BATCH;
+	unsigned long flags;
+	ktime_t now;
+
+	spin_lock_irqsave(&r->lock, flags);
+	now = kev_now(clock);
+	while ((first = timerqueue_getnext(&clock->tree)) && budget-- &&
+	       !ktime_after(first->expires, now)) {
+		struct kev_timer *t = container_of(first, struct kev_timer, node);
+
+		timerqueue_del(&clock->tree, first);
+		t->armed = false;
+		kev_timer_expire(t, now);
+	}
+	/*
+	 * Set under the lock, so that an arming thread, which starts the hrtimer
+	 * under it too, and we do not overwrite each other.
+	 */
+	if (first && !hrtimer_is_queued(timer))
+		hrtimer_start(timer, first->expires, HRTIMER_MODE_ABS);
+	spin_unlock_irqrestore(&r->lock, flags);
+	return HRTIMER_NORESTART;
+}
+
+static void kev_timer_disarm(struct kev_item *item)
+{
+	struct kev_timer *t = to_timer(item);
+
+	lockdep_assert_held(&item->ring->lock);
+	if (!t->armed)
+		return;
+	timerqueue_del(&kev_clock_of(t)->tree, &t->node);
+	t->armed = false;
+}
+
+static void kev_timer_arm(struct kev_item *item)
+{
+	struct kev_timer *t = to_timer(item);
+	struct kev_clock *clock = kev_clock_of(t);
+
+	kev_timer_disarm(item);
+	t->backoff = 0;
+	if (item->flags & KEV_ABSTIME)
+		t->base = ns_to_ktime(t->value);
+	else
+		t->base = ktime_add_safe(kev_now(clock),
+					 ns_to_ktime(t->value ?: t->period));
+	if (kev_timer_queue(t, t->base))
+		hrtimer_start(&clock->timer, t->base, HRTIMER_MODE_ABS);
+}
+
+static int kev_timer_check(const struct kevent_change *c)
+{
+	if (c->events || c->value > KTIME_MAX || c->period > KTIME_MAX)
+		return -EINVAL;
+	if (!c->value && !c->period && !(c->flags & KEVENT_ABSTIME))
+		return -EINVAL;
+	return 0;
+}
+
+static void kev_timer_modify(struct kev_item *item, const struct kevent_change *c)
+{
+	struct kev_timer *t = to_timer(item);
+
+	t->value = c->value;
+	t->period = c->period;
+	if (t->period)
+		t->period = max_t(u64, t->period, READ_ONCE(timer_floor_ns));
+}
+
+static struct kev_item *kev_timer_create(struct kev_queue *q,
+					 const struct kevent_change *c)
+{
+	struct kev_timer *t;
+	u8 clock;
+
+	for (clock = 0; kev_clockids[clock] != c->fd; )
+		if (++clock == KEV_CLOCKS)
+			return ERR_PTR(-EINVAL);
+	if (kev_user_charge(q->user))
+		return ERR_PTR(-ENOSPC);
+	t = kzalloc(sizeof(*t), GFP_KERNEL_ACCOUNT);
+	if (!t) {
+		kev_user_uncharge(q->user);
+		return ERR_PTR(-ENOMEM);
+	}
+	kev_item_init(&t->item, kev_ring_of(q, c->ring), c);
+	timerqueue_init(&t->node);
+	t->clock = clock;
+	kev_timer_modify(&t->item, c);
+	return &t->item;
+}
+
+const struct kev_kind kev_timer_kind = {
+	.name = "timer",
+	.add_flags = KEVENT_ONESHOT | KEVENT_LEVEL | KEVENT_DISABLED |
+		     KEVENT_ABSTIME,
+	.check = kev_timer_check,
+	.create = kev_timer_create,
+	.modify = kev_timer_modify,
+	.arm = kev_timer_arm,
+	.disarm = kev_timer_disarm,
+	.poll = kev_value_poll,
+	.release = kev_value_release,
+};
+
+void kev_timer_ring_init(struct kev_ring *r)
+{
+	int i;
+
+	for (i = 0; i < KEV_CLOCKS; i++) {
+		r->clocks[i].ring = r;
+		timerqueue_init_head(&r->clocks[i].tree);
+		hrtimer_setup(&r->clocks[i].timer, kev_timer_fire, kev_clockids[i],
+			      HRTIMER_MODE_ABS);
+	}
+}
+
+/* The trees are empty: every item is gone. */
+void kev_timer_ring_exit(struct kev_ring *r)
+{
+	int i;
+
+	for (i = 0; i < KEV_CLOCKS; i++)
+		hrtimer_cancel(&r->clocks[i].timer);
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Threads that sleep in getevents, and pollers of the queue.
+ *
+ * A waiter is on ring->waiters (under ring->lock) or, for any ring, on
+ * queue->waiters (under queue->wait).  Whoever wakes it takes it off the list
+ * first, so that the next news wakes the next one.  It looks at the ring's words
+ * after it is on the list, under the lock that producers hold while they post:
+ * there is no moment at which it can miss news.
+ */
+#include <linux/pid.h>
+#include <linux/sched/signal.h>
+
+#include "kev.h"
+
+/* The waiter takes the list's lock before it leaves, so it is still there. */
+static void kev_wake_one(struct kev_waiter *w)
+{
+	list_del_init(&w->node);
+	WRITE_ONCE(w->woken, true);
+	wake_up_process(w->task);
+}
+
+/* Passed over too often: it wakes, and sleeps on for KEVENT_TURN_NS. */
+static void kev_waiter_passed(struct kev_waiter *w)
+{
+	if (++w->passes < KEVENT_PASSES)
+		return;
+	WRITE_ONCE(w->turn, true);
+	wake_up_process(w->task);
+}
+
+/*
+ * Wakes the one that waits longest among those whose min is met.  @only: a
+ * thread of that process, for a file that must be polled there, whatever its
+ * min.  Returns whether somebody was woken or has his turn.
+ */
+static bool kev_wake_list(struct list_head *waiters, u32 available,
+			  struct pid *only)
+{
+	struct kev_waiter *w, *chosen = NULL;
+
+	list_for_each_entry(w, waiters, node) {
+		if (only ? w->process == only : available >= w->min) {
+			chosen = w;
+			break;
+		}
+		if (!only && w->turn)
+			return true;
+	}
+	if (!chosen)
+		return false;
+	if (!only)
+		list_for_each_entry(w, waiters, node) {
+			if (w == chosen)
+				break;
+			kev_waiter_passed(w);
+		}
+	kev_wake_one(chosen);
+	return true;
+}
+
+/*
+ * How many events a waiter finds.  One ready level source meets any min, and so
+ * does a file that must be polled again: what comes of it is not known yet.
+ */
+static u32 kev_wake_count(struct kev_ring *r)
+{
+	if (r->nr_ready || r->nr_stale)
+		return U32_MAX;
+	return kev_ring_available(r);
+}
+
+/* Other rings' words are read as they are: queue->wait orders their posters. */
+static u32 kev_available_anywhere(struct kev_queue *q)
+{
+	u64 n = 0;
+	u32 i;
+
+	for (i = 0; i < q->nr_rings; i++) {
+		struct kev_ring *r = q->rings[i];
+
+		if (READ_ONCE(r->nr_ready) || READ_ONCE(r->nr_stale))
+			return U32_MAX;
+		n += kev_load(&r->shared->tail) - kev_load(&r->claim->head) +
+		     READ_ONCE(r->nr_pending);
+	}
+	return min_t(u64, n, U32_MAX);
+}
+
+void kev_wake_slow(struct kev_ring *r, bool news, struct pid *only)
+{
+	struct kev_queue *q = r->queue;
+
+	lockdep_assert_held(&r->lock);
+	if (r->attention & KEV_SLEEPER) {
+		if (kev_wake_list(&r->waiters, kev_wake_count(r), only)) {
+			r->wakeups++;
+			goto pollers;
+		}
+		if (list_empty(&r->waiters))
+			r->attention &= ~KEV_SLEEPER;
+	}
+	if (r->attention & KEV_ANY_SLEEPER) {
+		spin_lock(&q->wait);
+		if (list_empty(&q->waiters))
+			r->attention &= ~KEV_ANY_SLEEPER;
+		else if (kev_wake_list(&q->waiters, kev_available_anywhere(q), only))
+			r->wakeups++;
+		spin_unlock(&q->wait);
+	}
+pollers:
+	/* A poller hooks itself first and then reads the words under our lock. */
+	if (!news || !(r->attention & KEV_POLLER))
+		return;
+	if (waitqueue_active(&q->poll))
+		irq_work_queue(&r->poll_work);
+	else
+		r->attention &= ~KEV_POLLER;
+}
+
+void kev_poll_work(struct irq_work *work)
+{
+	struct kev_ring *r = container_of(work, struct kev_ring, poll_work);
+
+	wake_up_poll(&r->queue->poll, EPOLLIN | EPOLLRDNORM);
+}
+
+/* What this thread would find in @r; from here on it is woken for news of it. */
+static u32 kev_look(struct kev_ring *r, u32 attention)
+{
+	lockdep_assert_held(&r->lock);
+	kev_ring_drain(r, KEV_DRAIN_ENTER);
+	r->attention |= attention;
+	if (r->nr_ready || kev_repoll_wanted(r))
+		return U32_MAX;
+	return kev_ring_available(r);
+}
+
+/* Puts the waiter on its list.  Returns whether its min is met already. */
+static bool kev_enlist(struct kev_queue *q, struct kev_ring *r,
+		       struct kev_waiter *w)
+{
+	u64 n = 0;
+	u32 i;
+
+	if (r) {
+		spin_lock_irq(&r->lock);
+		n = kev_look(r, KEV_SLEEPER);
+		if (!w->woken && list_empty(&w->node))
+			list_add_tail(&w->node, &r->waiters);
+		spin_unlock_irq(&r->lock);
+		return n >= w->min;
+	}
+	spin_lock_irq(&q->wait);
+	if (!w->woken && list_empty(&w->node))
+		list_add_tail(&w->node, &q->waiters);
+	spin_unlock_irq(&q->wait);
+	for (i = 0; i < q->nr_rings; i++) {
+		spin_lock_irq(&q->rings[i]->lock);
+		n += kev_look(q->rings[i], KEV_ANY_SLEEPER);
+		spin_unlock_irq(&q->rings[i]->lock);
+	}
+	return n >= w->min;
+}
+
+static void kev_delist(struct kev_queue *q, struct kev_ring *r,
+		       struct kev_waiter *w)
+{
+	spinlock_t *lock = r ? &r->lock : &q->wait;
+
+	spin_lock_irq(lock);
+	list_del_init(&w->node);
+	spin_unlock_irq(lock);
+}
+
+/* The turn is over: those behind get what is there. */
+static void kev_turn_over(struct kev_queue *q, struct kev_ring *r,
+			  struct kev_waiter *w)
+{
+	spinlock_t *lock = r ? &r->lock : &q->wait;
+
+	spin_lock_irq(lock);
+	w->turn = false;
+	w->passes = 0;
+	spin_unlock_irq(lock);
+	kev_pass_on(q, r);
+}
+
+/* Wakes somebody for what is in the ring, or in any if @r is NULL. */
+void kev_pass_on(struct kev_queue *q, struct kev_ring *r)
+{
+	u32 i;
+
+	for (i = 0; i < q->nr_rings; i++) {
+		struct kev_ring *ring = q->rings[i];
+
+		if (r && ring != r)
+			continue;
+		spin_lock_irq(&ring->lock);
+		if (kev_wake_count(ring))
+			kev_wake(ring, false);
+		spin_unlock_irq(&ring->lock);
+	}
+}
+
+/*
+ * Sleeps until @min events are in @r, or in all rings if that is NULL.  A level source on a ready list, or a file that this process must poll again,
+ * ends it too.  Returns 0, -ETIME, or -EINTR; in the latter two cases a wakeup
+ * that this thread was given goes to the next one.
+ */
+int kev_wait(struct kev_queue *q, struct kev_ring *r, u32 min, ktime_t deadline,
+	     bool infinite)
+{
+	struct kev_waiter w = {
+		.node = LIST_HEAD_INIT(w.node),
+		.task = current,
+		.process = task_tgid(current),
+		.min = min,
+	};
+	int ret = 0;
+
+	for (;;) {
+		ktime_t until = deadline;
+		bool turn, timed_out;
+
+		set_current_state(TASK_INTERRUPTIBLE);
+		if (kev_enlist(q, r, &w))
+			break;
+		if (READ_ONCE(w.woken))
+			break;
+		if (signal_pending(current)) {
+			ret = -EINTR;
+			break;
+		}
+		turn = READ_ONCE(w.turn);
+		if (turn)
+			until = ktime_add_ns(ktime_get(), KEVENT_TURN_NS);
+		if (!infinite && ktime_after(until, deadline))
+			until = deadline;
+		timed_out = !schedule_hrtimeout_range(infinite && !turn ? NULL : &until,
+						      current->timer_slack_ns,
+						      HRTIMER_MODE_ABS);
+		if (READ_ONCE(w.woken))
+			break;
+		if (!timed_out)
+			continue;
+		if (!infinite && !ktime_before(ktime_get(), deadline)) {
+			ret = -ETIME;
+			break;
+		}
+		if (turn)
+			kev_turn_over(q, r, &w);
+	}
+	__set_current_state(TASK_RUNNING);
+	kev_delist(q, r, &w);
+	if (ret && w.woken)
+		kev_pass_on(q, r);
+	return ret;
+}
