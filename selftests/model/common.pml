@@ -36,12 +36,12 @@ inline lock_and_load(h)
  */
 chan waiters = [C] of { byte };
 bool woken[C];
-hidden byte first;
+byte first;
 
 inline wake_one()
 {
 	if
-	:: waiters?first -> woken[first] = true
+	:: waiters?first -> woken[first] = true; first = 0
 	:: empty(waiters)
 	fi
 }

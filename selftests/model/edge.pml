@@ -17,8 +17,9 @@
  *
  * The consumers but the last are threads of one process.  It may be killed: in
  * the ioctl or in user space, though not between a claim and acting on it, which
- * loses an event by design.  Or consumer 0 leaves, as a thread that exits while
- * its process lives: nobody notices, but the next wakeup must reach another.
+ * loses an event by design.  Or consumer 0 is interrupted in the ioctl and never
+ * comes back.  Or it leaves in user space, as a thread that exits while its
+ * process lives: nobody notices, but the next wakeup must reach another.
  *
  * Holds: when nothing moves any more, no source is ready, the ring is empty and
  * nothing is pending.  A source has no more entries than kinds of news.
@@ -50,6 +51,7 @@
 #define LIVE 0
 #define KILLED 1
 #define LEAVES 2
+#define INTERRUPTED 3
 
 byte slot_source[E], slot_bits[E];
 byte ready[S];			/* what the file's poll would answer */
@@ -62,7 +64,7 @@ byte fate;
 byte threads = LAST;		/* of the process that may be killed */
 bool left, woke_after;		/* a thread left; a wakeup came after that */
 
-hidden byte u, d, i, n;
+byte u, d, i, n;
 
 inline put(s, b, h)
 {
@@ -87,7 +89,8 @@ inline put(s, b, h)
 #endif
 	bits[s] = u;
 	pos[s] = tail;
-	tail++
+	tail++;
+	n = 0; i = 0; u = 0
 }
 
 inline drain(h)
@@ -96,7 +99,8 @@ inline drain(h)
 	:: len(pending) && !FULL(h) ->
 		pending?d;
 		put(d, more[d], h);
-		more[d] = 0
+		more[d] = 0;
+		d = 0
 	:: else -> break
 	od
 }
@@ -140,18 +144,21 @@ proctype waker()
 
 	do
 	:: k < WAKES ->
-		select(s : 0 .. S - 1);
-		select(b : 1 .. NEWS);
-		buffered = true;
-		if
-		:: ready[s] = ready[s] | b; buffered = false
-		:: true
-		fi;
+		atomic {
+			select(s : 0 .. S - 1);
+			select(b : 1 .. NEWS);
+			if
+			:: ready[s] = ready[s] | b
+			:: buffered = true
+			fi
+		}
 		atomic {
 			!L -> L = 1;
 #ifndef NO_CALLBACK_BARRIER
-			ready[s] = ready[s] | b;
-			buffered = false;
+			if
+			:: buffered -> ready[s] = ready[s] | b; buffered = false
+			:: else
+			fi;
 #endif
 			h = head
 		}
@@ -236,6 +243,7 @@ end_asleep:
 	if
 	:: atomic { woken[me] -> woken[me] = false }; goto getevents
 	:: me != LAST && fate == KILLED
+	:: me == 0 && fate == INTERRUPTED
 	fi;
 
 	/* a signal: woken or not, this one collects nothing */
@@ -249,8 +257,13 @@ end_asleep:
 #endif
 		:: else -> waiters??eval(me)
 		fi;
+		h = 0;
 		L = 0
 	}
+	if
+	:: fate == INTERRUPTED -> goto gone
+	:: else
+	fi;
 killed:
 	/* the last thread of the process closes its descriptors */
 	atomic {
@@ -262,7 +275,7 @@ killed:
 	}
 #ifndef NO_FLUSH_PASS_ON
 	lock_and_load(h);
-	d_step { pass_on(h); L = 0 }
+	d_step { pass_on(h); h = 0; L = 0 }
 #endif
 gone:
 	skip
@@ -279,6 +292,7 @@ init
 		if
 		:: fate = LIVE
 		:: fate = KILLED
+		:: fate = INTERRUPTED
 		:: C == 2 -> fate = LEAVES
 		fi;
 		run waker();
