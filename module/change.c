@@ -67,7 +67,7 @@ static void kev_item_evaluate(struct kev_item *item, __poll_t bits)
 	if (item->flags & KEV_LEVEL)
 		kev_level_mark(item);
 	else if (item->ev.kind == KEVENT_KIND_FILE)
-		kev_news(item, bits);
+		kev_news_slow(item, (__force u32)bits);
 }
 
 /*

@@ -192,7 +192,7 @@ static u32 kev_store_events(struct kev_ring *r, u64 head, u32 n,
 	if (!user_access_begin(to, n * sizeof(*to)))
 		return 0;
 	for (; i < n; i++, out += 4) {
-		u64 __ring *slot = r->slots + ((head + i) & (r->entries - 1)) * 4;
+		u64 __ring *slot = r->slots + ((head + i) & r->mask) * 4;
 
 		unsafe_put_user(kev_load(&slot[0]), &out[0], fault);
 		unsafe_put_user(kev_load(&slot[1]), &out[1], fault);

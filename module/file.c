@@ -12,12 +12,15 @@
 
 #include "kev.h"
 
-#define KEV_ALWAYS (EPOLLERR | EPOLLHUP)
+#define KEV_POLLFREE ((__force u32)POLLFREE)
+/* Part of every source's mask; POLLFREE is never reported. */
+#define KEV_ALWAYS ((__force u32)(EPOLLERR | EPOLLHUP) | KEV_POLLFREE)
 #define KEV_SUBSCRIBE                                                          \
-	(EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDNORM | EPOLLRDBAND |           \
-	 EPOLLWRNORM | EPOLLWRBAND | EPOLLMSG | EPOLLRDHUP)
+	((__force u32)(EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDNORM |           \
+		       EPOLLRDBAND | EPOLLWRNORM | EPOLLWRBAND | EPOLLMSG |    \
+		       EPOLLRDHUP))
 /* Announced by sockets with every arrival of data, true or not. */
-#define KEV_DOUBTFUL (EPOLLPRI | EPOLLRDBAND)
+#define KEV_DOUBTFUL ((__force u32)(EPOLLPRI | EPOLLRDBAND))
 
 static struct kmem_cache *kev_file_cache;
 
@@ -47,22 +50,31 @@ bool kev_file_may_poll(struct kev_item *item)
 	return may;
 }
 
-/* CONTEXT: ring->lock */
-static void kev_file_woken(struct kev_file *f, __poll_t got)
+/* All that is not an edge with a key.  CONTEXT: ring->lock */
+static noinline void kev_file_woken(struct kev_file *f, u32 got)
 {
 	struct kev_item *item = &f->item;
-	__poll_t bits = got & (__force __poll_t)item->events;
+	u32 bits = got & item->events & ~KEV_POLLFREE;
 
-	if (item->flags & (KEV_DEAD | KEV_DISABLED))
+	if (item->flags & (KEV_DEAD | KEV_DISABLED) || (got && !bits))
 		return;
-	if (item->flags & KEV_LEVEL) {
-		if (!got || bits)
-			kev_level_mark(item);
-	} else if (likely(bits && !(bits & KEV_DOUBTFUL))) {
-		kev_news(item, bits);
-	} else if (!got || bits) {
+	if (item->flags & KEV_LEVEL)
+		kev_level_mark(item);
+	else if (!got || bits & KEV_DOUBTFUL)
 		kev_stale(item, f->owner);
-	}
+	else
+		kev_news_slow(item, bits);
+}
+
+/* The queue is about to be freed.  CONTEXT: its lock */
+static noinline int kev_file_pollfree(wait_queue_entry_t *wait)
+{
+	struct kev_hook *hook = container_of(wait, struct kev_hook, wait);
+
+	list_del_init(&wait->entry);
+	/* Pairs with the acquire in kev_unhook_one(): then the hook may be gone. */
+	smp_store_release(&hook->head, NULL);
+	return 0;
 }
 
 /*
@@ -72,10 +84,9 @@ static void kev_file_woken(struct kev_file *f, __poll_t got)
 static int kev_file_wake(wait_queue_entry_t *wait, unsigned int mode, int sync,
 			 void *key)
 {
-	struct kev_hook *hook = container_of(wait, struct kev_hook, wait);
 	struct kev_file *f = wait->private;
 	struct kev_ring *r = f->item.ring;
-	__poll_t got = key_to_poll(key);
+	u32 got = (__force u32)key_to_poll(key), bits;
 	unsigned long flags;
 
 	spin_lock_irqsave(&r->lock, flags);
@@ -85,15 +96,14 @@ static int kev_file_wake(wait_queue_entry_t *wait, unsigned int mode, int sync,
 	 * the consumer's fence after its claim.
 	 */
 	smp_mb__after_spinlock();
-	kev_file_woken(f, got);
+	bits = got & f->item.events;
+	if (likely(bits && !(bits & (KEV_DOUBTFUL | KEV_POLLFREE)) &&
+		   !(f->item.flags & KEV_UNUSUAL)))
+		kev_news(&f->item, bits);
+	else
+		kev_file_woken(f, got);
 	spin_unlock_irqrestore(&r->lock, flags);
-
-	if (unlikely(got & POLLFREE)) {
-		list_del_init(&wait->entry);
-		/* Pairs with the acquire in kev_unhook(): then f may be gone. */
-		smp_store_release(&hook->head, NULL);
-	}
-	return 0;
+	return unlikely(bits & KEV_POLLFREE) ? kev_file_pollfree(wait) : 0;
 }
 
 struct kev_hooking {
@@ -238,16 +248,14 @@ void kev_file_close(struct kev_file *f)
 
 static int kev_file_check(const struct kevent_change *c)
 {
-	__poll_t events = (__force __poll_t)c->events;
-
-	if (!events || events & ~KEV_SUBSCRIBE || c->value || c->period)
+	if (!c->events || c->events & ~KEV_SUBSCRIBE || c->value || c->period)
 		return -EINVAL;
 	return 0;
 }
 
 static void kev_file_modify(struct kev_item *item, const struct kevent_change *c)
 {
-	item->events = c->events | (__force u32)KEV_ALWAYS;
+	item->events = c->events | KEV_ALWAYS;
 	item->ev.events = 0;
 }
 

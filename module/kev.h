@@ -101,6 +101,9 @@ enum {
 #define KEV_SET BIT(8)	   /* level timer or user event: ready until ACK */
 #define KEV_ONCE BIT(9)	   /* freed when its event is in the ring */
 
+/* What keeps an edge from being just posted */
+#define KEV_UNUSUAL (KEV_ONESHOT | KEV_LEVEL | KEV_DISABLED | KEV_DEAD)
+
 /**
  * struct kev_item - whatever posts events
  * @node:   see @where
@@ -134,16 +137,17 @@ struct kev_clock {
 enum { KEV_MONOTONIC, KEV_BOOTTIME, KEV_REALTIME, KEV_CLOCKS };
 
 /* ring->attention: a post has more to do than to post */
-#define KEV_SLEEPER BIT(0)     /* ring->waiters is not empty */
+#define KEV_SLEEPER BIT(0)     /* ring->waiters may not be empty */
 #define KEV_ANY_SLEEPER BIT(1) /* queue->waiters may not be empty */
 #define KEV_POLLER BIT(2)      /* queue->poll may not be empty */
+#define KEV_BACKLOG BIT(3)     /* nr_pending is not 0 */
 
 struct kev_ring {
 	spinlock_t lock;
 	u32 attention;
 	u64 head;
 	u64 tail;
-	u32 entries;
+	u64 mask; /* entries - 1 */
 	u32 nr_pending; /* on @pending or @merging */
 	u64 __ring *slots;
 	struct kevent_ring __ring *shared;
@@ -279,7 +283,7 @@ void kev_post(struct kev_item *item);
 bool kev_ring_ready(struct kev_ring *r);
 bool kev_post_now(struct kev_item *item);
 int kev_post_request(struct kev_item *item);
-void kev_news(struct kev_item *item, __poll_t bits);
+void kev_news_slow(struct kev_item *item, u32 bits);
 void kev_value(struct kev_item *item, s64 value);
 void kev_level_mark(struct kev_item *item);
 void kev_level_clear(struct kev_item *item);
@@ -307,8 +311,46 @@ void kev_poll_work(struct irq_work *work);
 /* Wakes whoever waits for @r.  @news: words of the ring have changed. */
 static inline void kev_wake(struct kev_ring *r, bool news)
 {
-	if (unlikely(r->attention))
+	if (unlikely(r->attention & ~KEV_BACKLOG))
 		kev_wake_slow(r, news, NULL);
+}
+
+/*
+ * Writes the item's image into a free slot.  Release: pairs with the consumers'
+ * acquire load of tail.
+ */
+static __always_inline void kev_ring_put(struct kev_ring *r, struct kev_item *item)
+{
+	u64 tail = r->tail;
+	u64 __ring *slot = r->slots + (tail & r->mask) * 4;
+	const u64 *image = (const u64 *)&item->ev;
+
+	kev_store(&slot[0], image[0]);
+	kev_store(&slot[1], image[1]);
+	kev_store(&slot[2], image[2]);
+	kev_store(&slot[3], image[3]);
+	item->pos = tail++;
+	r->tail = tail;
+	smp_store_release((u64 __force *)&r->shared->tail, tail);
+}
+
+/*
+ * An edge source has news.  Most have no event that could be unclaimed, the ring
+ * has room, and nobody sleeps: then this is all.
+ */
+static __always_inline void kev_news(struct kev_item *item, u32 bits)
+{
+	struct kev_ring *r = item->ring;
+	u64 head = r->head;
+
+	lockdep_assert_held(&r->lock);
+	if (unlikely((s64)(item->pos - head) >= 0 || r->tail - head > r->mask ||
+		     r->attention)) {
+		kev_news_slow(item, bits);
+		return;
+	}
+	item->ev.events = bits;
+	kev_ring_put(r, item);
 }
 
 /* change.c */

@@ -377,7 +377,7 @@ static void kev_show_ring(struct seq_file *m, struct kev_ring *r)
 {
 	spin_lock_irq(&r->lock);
 	seq_printf(m, "ring:\t%u node %d entries %u tail %llu unclaimed %llu", r->index,
-		   r->node, r->entries, r->tail, r->tail - kev_ring_head(r));
+		   r->node, (u32)r->mask + 1, r->tail, r->tail - kev_ring_head(r));
 	seq_printf(m, " pending %u hint %u need_enter %u sources %u requests %u",
 		   r->nr_pending, r->hint, r->nr_stale, r->sources, r->requests);
 	seq_printf(m, " coalesced %llu overflowed %llu swept %llu wakeups %llu",

@@ -52,13 +52,17 @@ u32 kev_ring_available(struct kev_ring *r)
 
 static bool kev_ring_room(struct kev_ring *r)
 {
-	return likely(r->tail - r->head < r->entries) ||
-	       r->tail - kev_ring_head(r) < r->entries;
+	return likely(r->tail - r->head <= r->mask) ||
+	       r->tail - kev_ring_head(r) <= r->mask;
 }
 
 static void kev_set_pending(struct kev_ring *r, u32 n)
 {
 	r->nr_pending = n;
+	if (n)
+		r->attention |= KEV_BACKLOG;
+	else
+		r->attention &= ~KEV_BACKLOG;
 	kev_store(&r->shared->pending, n);
 }
 
@@ -78,21 +82,6 @@ static void kev_set_requests(struct kev_ring *r, u32 n)
 {
 	r->requests = n;
 	kev_store(&r->shared->requests, n);
-}
-
-/* Release: pairs with the consumers' acquire load of tail. */
-static void kev_ring_put(struct kev_ring *r, struct kev_item *item)
-{
-	u64 __ring *slot = r->slots + (r->tail & (r->entries - 1)) * 4;
-	const u64 *image = (const u64 *)&item->ev;
-
-	kev_store(&slot[0], image[0]);
-	kev_store(&slot[1], image[1]);
-	kev_store(&slot[2], image[2]);
-	kev_store(&slot[3], image[3]);
-	item->pos = r->tail++;
-	item->ev.result = 0;
-	smp_store_release((u64 __force *)&r->shared->tail, r->tail);
 }
 
 static void kev_pend(struct kev_item *item, u8 where)
@@ -117,6 +106,7 @@ static void kev_unpend(struct kev_item *item)
 	item->where = KEV_NOWHERE;
 	kev_set_pending(r, r->nr_pending - 1);
 	kev_ring_put(r, item);
+	item->ev.result = 0;
 	if (item->flags & KEV_ONCE) {
 		kev_set_requests(r, r->requests - 1);
 		kfree(item);
@@ -170,6 +160,7 @@ bool kev_post_now(struct kev_item *item)
 	if (unlikely(!kev_ring_ready(item->ring)))
 		return false;
 	kev_ring_put(item->ring, item);
+	item->ev.result = 0;
 	return true;
 }
 
@@ -199,34 +190,33 @@ int kev_post_request(struct kev_item *item)
 }
 
 /*
- * An edge or oneshot source has news.  While its newest entry is unclaimed, the
+ * kev_news() for oneshot sources too, and with all that may be in the way.  While a source's newest entry is unclaimed, the
  * same bits again add nothing; new bits post one more entry, with the union, so
  * that only a source's newest entry decides.  A sleeper is woken in any case:
  * the one that was woken for the entry may have died.
  */
-void kev_news(struct kev_item *item, __poll_t bits)
+void kev_news_slow(struct kev_item *item, u32 bits)
 {
 	struct kev_ring *r = item->ring;
-	u32 all = (__force u32)bits;
 
 	lockdep_assert_held(&r->lock);
 	if (item->flags & KEV_ONESHOT)
 		item->flags |= KEV_DISABLED;
 	if (unlikely(item->where == KEV_PENDING)) {
 		r->coalesced++;
-		item->ev.events |= all;
+		item->ev.events |= bits;
 		kev_wake(r, false);
 		return;
 	}
 	if (kev_ring_unclaimed(r, item)) {
-		all |= item->ev.events;
-		if (all == item->ev.events) {
+		bits |= item->ev.events;
+		if (bits == item->ev.events) {
 			r->coalesced++;
 			kev_wake(r, false);
 			return;
 		}
 	}
-	item->ev.events = all;
+	item->ev.events = bits;
 	kev_post(item);
 	kev_wake(r, true);
 }
@@ -303,7 +293,7 @@ void kev_stale(struct kev_item *item, struct pid *owner)
 		}
 		kev_set_stale(r, r->nr_stale + 1);
 	}
-	if (unlikely(r->attention))
+	if (unlikely(r->attention & ~KEV_BACKLOG))
 		kev_wake_slow(r, news, owner);
 }
 
@@ -377,12 +367,12 @@ static int kev_ring_alloc_pages(struct kev_ring *r, u32 entries)
 	return r->shared && r->claim ? 0 : -ENOMEM;
 }
 
-static void kev_ring_fill_header(struct kev_ring *r)
+static void kev_ring_fill_header(struct kev_ring *r, u32 entries)
 {
 	struct kevent_ring __ring *s = r->shared;
 	u32 offset = sizeof(*s);
 
-	if (kev_ring_bytes(r->entries) > PAGE_SIZE)
+	if (kev_ring_bytes(entries) > PAGE_SIZE)
 		offset = PAGE_SIZE;
 	kev_store(&s->magic, KEVENT_MAGIC);
 	kev_store(&s->header_len, (u32)sizeof(*s));
@@ -390,7 +380,7 @@ static void kev_ring_fill_header(struct kev_ring *r)
 	kev_store(&s->incompat, KEVENT_INCOMPAT);
 	kev_store(&s->index, r->index);
 	kev_store(&s->node, (u32)r->node);
-	kev_store(&s->entries, r->entries);
+	kev_store(&s->entries, entries);
 	kev_store(&s->slots_offset, offset);
 	r->slots = (u64 __ring *)((char __ring *)s + offset);
 
@@ -417,14 +407,14 @@ struct kev_ring *kev_ring_create(struct kev_queue *q, u32 index, int node,
 	r->queue = q;
 	r->index = index;
 	r->node = node;
-	r->entries = entries;
+	r->mask = entries - 1;
 	kev_timer_ring_init(r);
 	if (kev_ring_alloc_pages(r, entries)) {
 		kev_ring_free_pages(r);
 		kfree(r);
 		return NULL;
 	}
-	kev_ring_fill_header(r);
+	kev_ring_fill_header(r, entries);
 	return r;
 }
 

@@ -643,10 +643,10 @@ static inline unsigned int kevent_ring_collect(const struct kevent_map *map,
 	const struct kevent_ring *ring = kevent_ring_at(map, index);
 	struct kevent_claim *claim = (struct kevent_claim *)
 		(map->claims + (size_t)index * map->setup.claim_bytes);
-	const __u64 *slots = (const __u64 *)((const char *)ring +
-					     ring->slots_offset);
+	const char *slots = (const char *)ring + ring->slots_offset;
+	const __u64 bytes = (__u64)ring->entries * sizeof(struct ukevent);
 	__u64 head = __atomic_load_n(&claim->head, __ATOMIC_RELAXED);
-	__u64 n, i, w, word;
+	__u64 n, i, at;
 
 	do {
 		n = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE) - head;
@@ -657,14 +657,18 @@ static inline unsigned int kevent_ring_collect(const struct kevent_map *map,
 			n = max;
 		if (!n)
 			return 0;
-		for (i = 0; i < n; i++)
-			for (w = 0; w < 4; w++) {
-				word = __atomic_load_n(
-					&slots[((head + i) &
-						(ring->entries - 1)) * 4 + w],
-					__ATOMIC_RELAXED);
-				memcpy((char *)&events[i] + w * 8, &word, 8);
-			}
+		at = head * sizeof(struct ukevent);
+		for (i = 0; i < n; i++, at += sizeof(struct ukevent)) {
+			const __u64 *slot = (const __u64 *)
+				(slots + (size_t)(at & (bytes - 1)));
+			__u64 word[4];
+
+			word[0] = __atomic_load_n(&slot[0], __ATOMIC_RELAXED);
+			word[1] = __atomic_load_n(&slot[1], __ATOMIC_RELAXED);
+			word[2] = __atomic_load_n(&slot[2], __ATOMIC_RELAXED);
+			word[3] = __atomic_load_n(&slot[3], __ATOMIC_RELAXED);
+			memcpy(&events[i], word, sizeof(word));
+		}
 	} while (!__atomic_compare_exchange_n(&claim->head, &head, head + n, 0,
 					      __ATOMIC_RELEASE,
 					      __ATOMIC_RELAXED));
