@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT
+// Nothing is allocated on the collection path.  A program of its own, for it
+// replaces operator new.
+#include "fake_kernel.hpp"
+
+#include <kevent/collector.hpp>
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstdlib>
+#include <new>
+
+namespace {
+thread_local unsigned allocations = 0;
+
+void *counted(std::size_t bytes) {
+    allocations++;
+    if (void *made = std::malloc(bytes))
+        return made;
+    throw std::bad_alloc();
+}
+} // namespace
+
+void *operator new(std::size_t bytes) {
+    return counted(bytes);
+}
+void *operator new[](std::size_t bytes) {
+    return counted(bytes);
+}
+void operator delete(void *held) noexcept {
+    std::free(held);
+}
+void operator delete[](void *held) noexcept {
+    std::free(held);
+}
+void operator delete(void *held, std::size_t) noexcept {
+    std::free(held);
+}
+void operator delete[](void *held, std::size_t) noexcept {
+    std::free(held);
+}
+
+namespace kevent::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// Stands between the library and the fake, whose allocations are its own.
+class uncounted final : public kernel {
+public:
+    explicit uncounted(kernel &behind) : behind_(behind) {}
+    int open() noexcept override { return behind_.open(); }
+    int close(int fd) noexcept override { return behind_.close(fd); }
+    int ioctl(int fd, unsigned long request, void *argument) noexcept override {
+        const auto before = allocations;
+        const int answer = behind_.ioctl(fd, request, argument);
+        allocations = before;
+        return answer;
+    }
+    void *map(int fd, std::uint64_t offset, std::size_t bytes, bool writable,
+              int &error) noexcept override {
+        return behind_.map(fd, offset, bytes, writable, error);
+    }
+    int unmap(void *address, std::size_t bytes) noexcept override {
+        return behind_.unmap(address, bytes);
+    }
+    int cpu_node() noexcept override { return behind_.cpu_node(); }
+    int memory_node(const void *address) noexcept override {
+        return behind_.memory_node(address);
+    }
+    std::int64_t now() noexcept override { return behind_.now(); }
+
+private:
+    kernel &behind_;
+};
+
+class Allocation : public ::testing::Test {
+public:
+    fake_kernel fake;
+    uncounted system{fake};
+    queue rings = queue::open({.rings = 2, .entries = 8}, system).value();
+    reclaimer reclaim{rings};
+    collector one{rings, {.ring = 0, .reclaim = &reclaim}};
+    std::array<event, 4> out{};
+
+    unsigned allocated_by_collecting() {
+        const auto before = allocations;
+        for (int i = 0; i < 100; i++)
+            one.collect(out, 0ns).value();
+        return allocations - before;
+    }
+};
+
+TEST_F(Allocation, IsCounted) {
+    const auto before = allocations;
+    delete new int;
+    EXPECT_EQ(allocations, before + 1);
+}
+
+TEST_F(Allocation, NoneFromTheRing) {
+    for (unsigned i = 0; i < 50; i++)
+        rings.add(nop().home(i % 2)).value();
+    EXPECT_EQ(allocated_by_collecting(), 0U);
+    EXPECT_EQ(one.statistics().ring_events, 50U);
+}
+
+TEST_F(Allocation, NoneForLevelEvents) {
+    rings.add(user_event().level().home(0).disabled()).value();
+    const auto id = rings.add(user_event().level().home(0)).value();
+    rings.trigger(id).value();
+    EXPECT_EQ(allocated_by_collecting(), 0U);
+    EXPECT_GT(one.statistics().level_events, 0U);
+}
+
+TEST_F(Allocation, NoneWhileSleeping) {
+    const auto before = allocations;
+    one.collect(out, 1ms).value();
+    EXPECT_EQ(allocations, before);
+}
+
+TEST_F(Allocation, NoneWhileFreeingRetiredObjects) {
+    for (int i = 0; i < 20; i++) {
+        auto held = std::make_unique<int>(i);
+        const auto id =
+            rings.add(user_event().home(0).cookie(held.get())).value();
+        rings.trigger(id).value();
+        reclaim.retire(remove(id), held).value();
+    }
+    EXPECT_GT(reclaim.waiting(), 0U);
+    EXPECT_EQ(allocated_by_collecting(), 0U);
+    EXPECT_EQ(reclaim.waiting(), 0U);
+}
+
+} // namespace
+} // namespace kevent::test

@@ -1,0 +1,597 @@
+// SPDX-License-Identifier: MIT
+#include "fake_kernel.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <unordered_map>
+
+namespace kevent::test {
+
+namespace {
+constexpr std::size_t page = 4096;
+constexpr std::int64_t timer_floor = 100'000;
+constexpr std::size_t default_bytes = 65536;
+
+constexpr std::size_t pages(std::size_t bytes) {
+    return (bytes + page - 1) / page * page;
+}
+
+struct free_pages {
+    void operator()(void *area) const {
+        ::operator delete (area, std::align_val_t{page});
+    }
+};
+using area = std::unique_ptr<std::byte, free_pages>;
+
+area allocate(std::size_t bytes) {
+    auto *made = ::operator new (bytes, std::align_val_t{page});
+    std::memset(made, 0, bytes);
+    return area(static_cast<std::byte *>(made));
+}
+} // namespace
+
+struct fake_queue {
+    kevent_setup setup{};
+    area ring_area;
+    area claim_area;
+    std::vector<fake_ring> rings;
+    std::unordered_map<std::uint64_t, std::unique_ptr<fake_source>> sources;
+    std::set<fake_source *> armed;
+    std::uint64_t next_id = 1;
+
+    kevent_ring *header(unsigned index) const {
+        return reinterpret_cast<kevent_ring *>(
+            ring_area.get() + std::size_t{index} * setup.ring_bytes);
+    }
+    fake_ring &home(const fake_source &source) {
+        return rings[source.settings.ring];
+    }
+    std::span<fake_ring> range(std::uint32_t ring) {
+        return ring == KEVENT_RING_ANY ? std::span(rings)
+                                       : std::span(rings).subspan(ring, 1);
+    }
+};
+
+// --- descriptors and memory
+
+int fake_kernel::open() noexcept {
+    const lock guard(lock_);
+    queues_[++next_fd_] = std::make_shared<fake_queue>();
+    return next_fd_;
+}
+
+int fake_kernel::close(int fd) noexcept {
+    const lock guard(lock_);
+    return queues_.erase(fd) + files_.erase(fd) != 0 ? 0 : -EBADF;
+}
+
+std::size_t fake_kernel::alive() {
+    const lock guard(lock_);
+    return queues_.size() + files_.size() + mappings_.size();
+}
+
+void *fake_kernel::map(int fd, std::uint64_t offset, std::size_t bytes,
+                       bool writable, int &error) noexcept {
+    const lock guard(lock_);
+    const auto found = queues_.find(fd);
+    error = -EINVAL;
+    if (found == queues_.end() || found->second->rings.empty())
+        return nullptr;
+    const auto &queue = *found->second;
+    const bool claims = offset == KEVENT_MMAP_CLAIMS;
+    const auto each = claims ? queue.setup.claim_bytes : queue.setup.ring_bytes;
+    if (writable != claims || bytes != queue.rings.size() * each)
+        return nullptr;
+    error = 0;
+    auto *address = (claims ? queue.claim_area : queue.ring_area).get();
+    mappings_[address] = found->second;
+    return address;
+}
+
+int fake_kernel::unmap(void *address, std::size_t) noexcept {
+    const lock guard(lock_);
+    return mappings_.erase(address) != 0 ? 0 : -EINVAL;
+}
+
+kevent_ring &fake_kernel::header(int fd, unsigned ring) {
+    const lock guard(lock_);
+    return *queues_.at(fd)->header(ring);
+}
+
+// --- the world around
+
+int fake_kernel::memory_node(const void *address) noexcept {
+    const lock guard(lock_);
+    const auto found = places_.find(address);
+    return found == places_.end() ? -ENOENT : found->second;
+}
+
+std::int64_t fake_kernel::now() noexcept {
+    clock_reads++;
+    const lock guard(lock_);
+    return time_;
+}
+
+void fake_kernel::advance(nanoseconds time) {
+    const lock guard(lock_);
+    time_ += time.count();
+    for (auto &each : queues_)
+        expire(*each.second);
+    changed_.notify_all();
+}
+
+void fake_kernel::fail(unsigned long request, int error) {
+    const lock guard(lock_);
+    failures_[request] = error;
+}
+
+int fake_kernel::make_file(std::uint32_t ready) {
+    const lock guard(lock_);
+    files_[++next_fd_] = std::make_shared<fake_file>(fake_file{ready});
+    return next_fd_;
+}
+
+void fake_kernel::announce(int fd, std::uint32_t bits) {
+    const lock guard(lock_);
+    auto &file = *files_.at(fd);
+    file.ready |= bits;
+    wake_all(file, bits, true);
+}
+
+void fake_kernel::announce_without_key(int fd, std::uint32_t bits) {
+    const lock guard(lock_);
+    auto &file = *files_.at(fd);
+    file.ready |= bits;
+    wake_all(file, bits, false);
+}
+
+void fake_kernel::settle(int fd, std::uint32_t bits) {
+    const lock guard(lock_);
+    files_.at(fd)->ready &= ~bits;
+}
+
+// --- news
+
+namespace {
+void tell_file(fake_queue &queue, fake_source &source, std::uint32_t key) {
+    auto &ring = queue.home(source);
+    const auto bits = source.poll(key);
+    if (!source.enabled || bits == 0)
+        return;
+    if (source.level())
+        return ring.list(source);
+    source.bits |= bits;
+    ring.post(source);
+}
+
+void tell_value(fake_queue &queue, fake_source &source, std::int64_t value) {
+    auto &ring = queue.home(source);
+    const bool latest = source.settings.flags & KEVENT_LATEST;
+    source.value = latest ? value : source.value + value;
+    source.gathered = true;
+    if (source.level())
+        ring.list(source);
+    else
+        ring.post(source);
+}
+
+/// A wakeup that does not say what happened.
+void tell_vaguely(fake_queue &queue, fake_source &source) {
+    if (!source.enabled)
+        return;
+    if (source.level())
+        return queue.home(source).list(source);
+    if (!std::exchange(source.poll_again, true))
+        queue.home(source).count_poll_again(1);
+}
+} // namespace
+
+void fake_kernel::wake_all(const fake_file &file, std::uint32_t bits,
+                           bool keyed) {
+    for (auto &queue : queues_)
+        for (auto &each : queue.second->sources)
+            if (each.second->file.get() == &file) {
+                if (keyed)
+                    tell_file(*queue.second, *each.second, bits);
+                else
+                    tell_vaguely(*queue.second, *each.second);
+            }
+    changed_.notify_all();
+}
+
+void fake_kernel::expire(fake_queue &queue) {
+    const auto armed = queue.armed;
+    for (auto *timer : armed) {
+        if (timer->expiry > time_)
+            continue;
+        const auto period = static_cast<std::int64_t>(timer->settings.period);
+        const auto times = period ? 1 + (time_ - timer->expiry) / period : 1;
+        timer->expiry += times * period;
+        tell_value(queue, *timer, times);
+        if (period == 0 || !timer->enabled)
+            queue.armed.erase(timer);
+    }
+}
+
+void fake_kernel::arm(fake_queue &queue, fake_source &timer) {
+    const auto &settings = timer.settings;
+    const auto value = static_cast<std::int64_t>(settings.value);
+    const auto period = static_cast<std::int64_t>(settings.period);
+    if (settings.flags & KEVENT_ABSTIME)
+        timer.expiry = std::max<std::int64_t>(value, 1);
+    else
+        timer.expiry = time_ + (value != 0 ? value : period);
+    queue.armed.insert(&timer);
+}
+
+void fake_kernel::enable(fake_queue &queue, fake_source &source) {
+    source.enabled = true;
+    if (source.file)
+        tell_file(queue, source, source.file->ready);
+    if (source.is(KEVENT_KIND_TIMER))
+        arm(queue, source);
+    changed_.notify_all();
+}
+
+// --- changes
+
+std::uint32_t fake_kernel::home_of(const fake_queue &queue,
+                                   std::uint32_t ring) const {
+    if (ring == KEVENT_RING_LOCAL)
+        return queue.header(0)->ring_of_node[node_ % KEVENT_MAX_NODES];
+    return ring;
+}
+
+int fake_kernel::change_all(fake_queue &queue, std::span<change> entries) {
+    for (auto &each : entries)
+        each.result = change_one(queue, each);
+    return static_cast<int>(entries.size());
+}
+
+int fake_kernel::change_one(fake_queue &queue, change &entry) {
+    if (entry.op == KEVENT_OP_ADD)
+        return add(queue, entry);
+    if (entry.op == KEVENT_OP_SUBMIT)
+        return submit(queue, entry);
+    const auto found = queue.sources.find(entry.id);
+    if (found == queue.sources.end())
+        return -ENOENT;
+    return change_source(queue, entry, *found->second);
+}
+
+int fake_kernel::change_source(fake_queue &queue, change &entry,
+                               fake_source &source) {
+    switch (entry.op) {
+    case KEVENT_OP_MODIFY:
+        return modify(queue, entry, source);
+    case KEVENT_OP_REMOVE:
+        return remove(queue, entry, source);
+    case KEVENT_OP_ENABLE:
+        enable(queue, source);
+        return 0;
+    case KEVENT_OP_DISABLE:
+        source.enabled = false;
+        queue.armed.erase(&source);
+        queue.home(source).forget(source);
+        return 0;
+    case KEVENT_OP_TRIGGER:
+        return trigger(queue, entry, source);
+    case KEVENT_OP_ACK:
+        return acknowledge(queue, source);
+    default:
+        return -EINVAL;
+    }
+}
+
+namespace {
+/// The rules for ADD and MODIFY.
+int check(const change &entry) {
+    const bool both =
+        (entry.flags & KEVENT_ONESHOT) && (entry.flags & KEVENT_LEVEL);
+    if (both || entry.reserved != 0)
+        return -EINVAL;
+    switch (entry.kind) {
+    case KEVENT_KIND_FILE:
+        return entry.events != 0 ? 0 : -EINVAL;
+    case KEVENT_KIND_TIMER:
+        return entry.value != 0 || entry.period != 0 ? 0 : -EINVAL;
+    case KEVENT_KIND_USER:
+        return 0;
+    default:
+        return -EINVAL;
+    }
+}
+
+void settle_period(change &settings) {
+    if (settings.period != 0)
+        settings.period = std::max<std::uint64_t>(settings.period, timer_floor);
+}
+} // namespace
+
+int fake_kernel::add(fake_queue &queue, change &entry) {
+    const auto ring = home_of(queue, entry.ring);
+    if (entry.id != 0 || ring >= queue.rings.size())
+        return -EINVAL;
+    if (const int error = check(entry))
+        return error;
+    auto made = std::make_unique<fake_source>();
+    if (entry.kind == KEVENT_KIND_FILE) {
+        const auto found = files_.find(entry.fd);
+        if (found == files_.end())
+            return -EBADF;
+        made->file = found->second;
+    }
+    auto &source = *made;
+    source.settings = entry;
+    source.settings.ring = ring;
+    settle_period(source.settings);
+    source.id = entry.id = queue.next_id++;
+    queue.sources.emplace(entry.id, std::move(made));
+    queue.rings[ring].count_source(1);
+    if (!(entry.flags & KEVENT_DISABLED))
+        enable(queue, source);
+    return 0;
+}
+
+int fake_kernel::submit(fake_queue &queue, change &entry) {
+    const auto ring = home_of(queue, entry.ring);
+    if (entry.kind != KEVENT_KIND_NOP || entry.id != 0 ||
+        ring >= queue.rings.size())
+        return -EINVAL;
+    auto made = std::make_unique<fake_source>();
+    auto &request = *made;
+    request.settings = entry;
+    request.settings.ring = ring;
+    request.id = entry.id = queue.next_id++;
+    queue.rings[ring].count_request(1);
+    tell_value(queue, request, static_cast<std::int64_t>(entry.value));
+    if (request.waiting)
+        queue.sources.emplace(entry.id, std::move(made));
+    changed_.notify_all();
+    return 0;
+}
+
+int fake_kernel::modify(fake_queue &queue, const change &entry,
+                        fake_source &source) {
+    if (entry.kind != source.settings.kind || entry.fd != 0 || entry.ring != 0)
+        return -EINVAL;
+    if (const int error = check(entry))
+        return error;
+    queue.home(source).forget(source);
+    queue.armed.erase(&source);
+    auto settings = entry;
+    settings.ring = source.settings.ring;
+    settle_period(settings);
+    source.settings = settings;
+    source.enabled = false;
+    source.posted = false;
+    if (!(entry.flags & KEVENT_DISABLED))
+        enable(queue, source);
+    return 0;
+}
+
+int fake_kernel::remove(fake_queue &queue, const change &entry,
+                        fake_source &source) {
+    if (entry.flags & KEVENT_CLOSE_FD) {
+        const auto found = files_.find(entry.fd);
+        if (found == files_.end() || found->second != source.file)
+            return -EBADF;
+        files_.erase(found);
+    }
+    auto &ring = queue.home(source);
+    const bool unclaimed = ring.unclaimed(source);
+    ring.forget(source);
+    ring.count_source(-1);
+    queue.armed.erase(&source);
+    queue.sources.erase(entry.id);
+    return unclaimed ? KEVENT_UNCLAIMED : 0;
+}
+
+int fake_kernel::trigger(fake_queue &queue, const change &entry,
+                         fake_source &source) {
+    const auto value = static_cast<std::int64_t>(entry.value);
+    if (!source.is(KEVENT_KIND_USER))
+        return -EOPNOTSUPP;
+    if (value < 0)
+        return -EINVAL;
+    const bool outstanding =
+        source.gathered || queue.home(source).unclaimed(source);
+    if ((entry.flags & KEVENT_NOMERGE) && outstanding)
+        return -EAGAIN;
+    if (!(source.settings.flags & KEVENT_LATEST) &&
+        value > INT64_MAX - source.value)
+        return -EOVERFLOW;
+    if (source.enabled)
+        tell_value(queue, source, value);
+    changed_.notify_all();
+    return 0;
+}
+
+int fake_kernel::acknowledge(fake_queue &queue, fake_source &source) {
+    if (!source.level() || source.file)
+        return -EOPNOTSUPP;
+    queue.home(source).forget(source);
+    return 0;
+}
+
+// --- collection
+
+/// Timers, polling again, pending events.
+void fake_kernel::refresh(fake_queue &queue) {
+    expire(queue);
+    for (auto &each : queue.sources)
+        if (auto &source = *each.second; source.poll_again) {
+            source.poll_again = false;
+            queue.home(source).count_poll_again(-1);
+            tell_file(queue, source, source.file->ready);
+        }
+    for (auto &ring : queue.rings)
+        ring.drain();
+}
+
+/// Waits for news; false when the time is over.
+bool fake_kernel::sleep(lock &guard, fake_queue &queue, std::int64_t deadline) {
+    auto next = deadline < 0 ? INT64_MAX : deadline;
+    if (time_ >= next)
+        return false;
+    for (const auto *timer : queue.armed)
+        next = std::min(next, timer->expiry);
+    if (next == INT64_MAX)
+        changed_.wait(guard);
+    else
+        time_ = std::max(time_, next);
+    return true;
+}
+
+namespace {
+unsigned backlog(std::span<fake_ring> rings) {
+    unsigned sum = 0;
+    for (auto &ring : rings)
+        sum += ring.backlog();
+    return sum;
+}
+
+unsigned sweep(std::span<fake_ring> rings, std::span<event> out) {
+    unsigned stored = 0;
+    for (auto &ring : rings)
+        stored += ring.sweep(out.subspan(stored));
+    return stored;
+}
+
+unsigned collect(std::span<fake_ring> rings, std::span<event> out) {
+    unsigned stored = 0;
+    for (auto &ring : rings)
+        stored += ring.collect(out.subspan(stored));
+    return stored;
+}
+
+bool bad(const fake_queue &queue, const kevent_get &argument) {
+    const bool mapped = argument.flags & KEVENT_GET_MAPPED;
+    return (argument.flags & ~(KEVENT_GET_MAPPED | KEVENT_GET_ABSTIME)) ||
+           (argument.ring != KEVENT_RING_ANY &&
+            argument.ring >= queue.rings.size()) ||
+           (!mapped && argument.min > argument.max) || argument.timeout < -1;
+}
+} // namespace
+
+int fake_kernel::get(lock &guard, fake_queue &queue, kevent_get &argument) {
+    argument.ring = home_of(queue, argument.ring);
+    if (bad(queue, argument))
+        return -EINVAL;
+    argument.changes_done = static_cast<__u32>(change_all(
+        queue, std::span(reinterpret_cast<change *>(argument.changes),
+                         argument.nr_changes)));
+    const std::span out(reinterpret_cast<event *>(argument.events),
+                        argument.max);
+    const auto rings = queue.range(argument.ring);
+    const bool mapped = argument.flags & KEVENT_GET_MAPPED;
+    const bool relative = !(argument.flags & KEVENT_GET_ABSTIME);
+    const auto deadline = argument.timeout <= 0 || !relative
+                              ? argument.timeout
+                              : time_ + argument.timeout;
+    unsigned stored = 0;
+    for (;;) {
+        refresh(queue);
+        auto room = out.subspan(stored);
+        const auto in_ring = backlog(rings);
+        const auto half = std::min<std::size_t>(in_ring, room.size() / 2);
+        const auto level =
+            sweep(rings, room.first(mapped ? room.size() : room.size() - half));
+        stored += level;
+        if (!mapped)
+            stored += collect(rings, out.subspan(stored));
+        argument.nr = stored;
+        const auto have = mapped ? stored + in_ring : stored;
+        if (level != 0 || have >= argument.min || argument.timeout == 0)
+            return static_cast<int>(stored);
+        if (interrupted_.exchange(false))
+            return stored != 0 ? static_cast<int>(stored) : -EINTR;
+        if (!sleep(guard, queue, deadline))
+            return static_cast<int>(stored);
+    }
+}
+
+// --- ioctls
+
+int fake_kernel::set_up(fake_queue &queue, kevent_setup &setup) {
+    if (!queue.rings.empty())
+        return -EBUSY;
+    const auto rings =
+        setup.nr_rings != 0
+            ? setup.nr_rings
+            : std::min<unsigned>(nodes_, KEVENT_MAX_DEFAULT_RINGS);
+    if (rings > KEVENT_MAX_RINGS)
+        return -EINVAL;
+    if (setup.entries == 0)
+        setup.entries = static_cast<__u32>(
+            std::bit_floor(default_bytes / rings / sizeof(event) / 2));
+    if (!std::has_single_bit(setup.entries) ||
+        setup.entries > KEVENT_MAX_ENTRIES)
+        return -EINVAL;
+    setup.nr_rings = rings;
+    setup.ring_bytes = static_cast<__u32>(
+        pages(sizeof(kevent_ring) + setup.entries * sizeof(event)));
+    setup.claim_bytes = page;
+    queue.setup = setup;
+    queue.ring_area = allocate(std::size_t{rings} * setup.ring_bytes);
+    queue.claim_area = allocate(std::size_t{rings} * setup.claim_bytes);
+    const auto *named = reinterpret_cast<const __u32 *>(setup.nodes);
+    for (unsigned i = 0; i < rings; i++) {
+        auto *header = queue.header(i);
+        header->magic = KEVENT_MAGIC;
+        header->header_len = sizeof(*header);
+        header->index = i;
+        header->nr_rings = rings;
+        header->node = named != nullptr ? named[i] : i % nodes_;
+        header->entries = setup.entries;
+        header->slots_offset = sizeof(*header);
+        for (unsigned node = 0; node < KEVENT_MAX_NODES; node++)
+            header->ring_of_node[node] = static_cast<__u8>(node % rings);
+        queue.rings.emplace_back(header,
+                                 reinterpret_cast<kevent_claim *>(
+                                     queue.claim_area.get() + i * page));
+    }
+    return 0;
+}
+
+int fake_kernel::info(fake_queue &queue, kevent_setup &setup) {
+    const auto nodes = setup.nodes;
+    setup = queue.setup;
+    setup.nodes = nodes;
+    return 0;
+}
+
+int fake_kernel::ioctl(int fd, unsigned long request, void *argument) noexcept {
+    lock guard(lock_);
+    const auto found = queues_.find(fd);
+    if (found == queues_.end())
+        return -EBADF;
+    const auto queue = found->second; // a closer does not take it from us
+    if (const auto failure = failures_[request])
+        return -failure;
+    if (request == KEVENT_IOC_SETUP)
+        return set_up(*queue, *static_cast<kevent_setup *>(argument));
+    if (queue->rings.empty())
+        return -EBADFD;
+    if (request == KEVENT_IOC_INFO)
+        return info(*queue, *static_cast<kevent_setup *>(argument));
+    if (request == KEVENT_IOC_CHANGE) {
+        change_calls++;
+        auto &changes = *static_cast<kevent_changes *>(argument);
+        changes.done = static_cast<__u32>(change_all(
+            *queue, std::span(reinterpret_cast<change *>(changes.changes),
+                              changes.nr)));
+        return static_cast<int>(changes.done);
+    }
+    if (request == KEVENT_IOC_GETEVENTS) {
+        get_calls++;
+        time_ += cost_;
+        return get(guard, *queue, *static_cast<kevent_get *>(argument));
+    }
+    return -ENOTTY;
+}
+
+} // namespace kevent::test

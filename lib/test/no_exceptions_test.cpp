@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+// The library and a program of it, compiled with -fno-exceptions -fno-rtti.
+#include "fake_kernel.hpp"
+
+#include <kevent/kevent.hpp>
+
+#include <array>
+#include <cstdio>
+
+#if defined(__cpp_exceptions)
+#error "compile this with -fno-exceptions"
+#endif
+
+namespace {
+
+int check(bool held, const char *what) {
+    if (!held)
+        std::fprintf(stderr, "not ok: %s\n", what);
+    return held ? 0 : 1;
+}
+
+int run(kevent::kernel &system) {
+    auto queue = kevent::queue::open({.rings = 2}, system);
+    if (!queue)
+        return check(false, "open");
+    kevent::balancer<kevent::round_robin> balancer(*queue);
+    auto what = kevent::nop(3);
+    const auto id = queue->add(balancer.place(what));
+    kevent::collector collector(*queue);
+    std::array<kevent::event, 4> events{};
+    const auto count = collector.collect(events);
+    return check(static_cast<bool>(id), "add") +
+           check(count && *count == 1, "collect") +
+           check(events[0].result == 3, "result") +
+           check(queue->remove(99).error() ==
+                     std::errc::no_such_file_or_directory,
+                 "error");
+}
+
+} // namespace
+
+int main() {
+    kevent::test::fake_kernel system;
+    return run(system);
+}
