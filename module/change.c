@@ -68,6 +68,8 @@ static void kev_item_evaluate(struct kev_item *item, __poll_t bits)
 		kev_level_mark(item);
 	else if (item->ev.kind == KEVENT_KIND_FILE)
 		kev_news_slow(item, (__force u32)bits);
+	else
+		kev_value_resume(item);
 }
 
 /*
@@ -138,7 +140,7 @@ static int kev_item_insert(struct kev_queue *q, struct kev_item *item)
 	if (ret)
 		return ret == -EBUSY ? -ENOSPC : ret;
 	spin_lock_irq(&r->lock);
-	item->ev.id = kev_new_id(q, index);
+	WRITE_ONCE(item->ev.id, kev_new_id(q, index));
 	kev_count_sources(r, 1);
 	spin_unlock_irq(&r->lock);
 	return 0;
@@ -164,32 +166,38 @@ static void kev_item_enable(struct kev_item *item)
 	kev_item_done(item, kind->poll(item));
 }
 
-/* @must_be: the file that the source must watch, NULL for no matter. */
-static long kev_remove_id(struct kev_queue *q, u64 id, struct file *must_be)
+/* Called with xa_lock held, which it drops.  Whether an entry is unclaimed. */
+static bool kev_remove_item(struct kev_queue *q, struct kev_item *item)
+	__releases(&q->items.xa_lock)
 {
-	struct kev_item *item;
 	bool unclaimed, last;
-	u32 index = id;
 
-	xa_lock(&q->items);
-	item = xa_load(&q->items, index);
-	if (!item || item->ev.id != id) {
-		xa_unlock(&q->items);
-		return -ENOENT;
-	}
-	if (must_be && kev_file_of(item) != must_be) {
-		xa_unlock(&q->items);
-		return -EBADF;
-	}
 	spin_lock_irq(&item->ring->lock);
 	unclaimed = kev_ring_unclaimed(item->ring, item);
 	last = kev_item_kill(item);
 	spin_unlock_irq(&item->ring->lock);
-	__xa_erase(&q->items, index);
+	__xa_erase(&q->items, (u32)item->ev.id);
 	xa_unlock(&q->items);
 	if (last)
 		kev_kind(item->ev.kind)->release(item);
-	return unclaimed ? KEVENT_UNCLAIMED : 0;
+	return unclaimed;
+}
+
+/* @must_be: the file that the source must watch, NULL for no matter. */
+static long kev_remove_id(struct kev_queue *q, u64 id, struct file *must_be)
+{
+	struct kev_item *item;
+	long ret = -ENOENT;
+
+	xa_lock(&q->items);
+	item = xa_load(&q->items, (u32)id);
+	if (item && READ_ONCE(item->ev.id) == id) {
+		if (!must_be || kev_file_of(item) == must_be)
+			return kev_remove_item(q, item) ? KEVENT_UNCLAIMED : 0;
+		ret = -EBADF;
+	}
+	xa_unlock(&q->items);
+	return ret;
 }
 
 static int kev_mode_check(const struct kevent_change *c)
@@ -308,7 +316,10 @@ static long kev_disable(struct kev_queue *q, struct kevent_change *c)
 	item->flags |= KEV_DISABLED;
 	if (kind->disarm)
 		kind->disarm(item);
-	kev_quiet(item);
+	if (item->ev.kind == KEVENT_KIND_FILE)
+		kev_quiet(item);
+	else
+		kev_value_suspend(item);
 	kev_item_unlock(item);
 	return 0;
 }
@@ -456,14 +467,19 @@ long kev_changes(struct kev_queue *q, u64 changes, u32 nr, u32 *done)
 	return 0;
 }
 
-/* ->release: no ioctl runs, so that no item is busy. */
+/* ->release: no ioctl runs, but the scan may be removing items too. */
 void kev_release_items(struct kev_queue *q)
 {
 	struct kev_item *item;
 	unsigned long index;
 
 	xa_for_each(&q->items, index, item) {
-		kev_remove_id(q, item->ev.id, NULL);
+		xa_lock(&q->items);
+		item = xa_load(&q->items, index);
+		if (item)
+			kev_remove_item(q, item);
+		else
+			xa_unlock(&q->items);
 		cond_resched();
 	}
 }

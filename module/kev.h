@@ -98,7 +98,8 @@ enum {
 #define KEV_DEAD BIT(5)	   /* posts nothing any more */
 #define KEV_COUNTED BIT(6) /* in the hint */
 #define KEV_STALE BIT(7)   /* in need_enter: to be polled again */
-#define KEV_SET BIT(8)	   /* level timer or user event: ready until ACK */
+#define KEV_SET BIT(8)	   /* level timer or user event: ready until ACK; others:
+			      gathered while disabled */
 #define KEV_ONCE BIT(9)	   /* freed when its event is in the ring */
 
 /* What keeps an edge from being just posted */
@@ -285,6 +286,8 @@ bool kev_post_now(struct kev_item *item);
 int kev_post_request(struct kev_item *item);
 void kev_news_slow(struct kev_item *item, u32 bits);
 void kev_value(struct kev_item *item, s64 value);
+void kev_value_suspend(struct kev_item *item);
+void kev_value_resume(struct kev_item *item);
 void kev_level_mark(struct kev_item *item);
 void kev_level_clear(struct kev_item *item);
 void kev_stale(struct kev_item *item, struct pid *owner);

@@ -244,22 +244,24 @@ static long kev_ioctl_get(struct kev_queue *q, void *arg, void __user *uarg)
  * @handle: gets a copy of the argument, which is returned to the caller
  * @size:  bytes of the argument; shorter ones were never valid
  * @early: allowed before the queue is set up
+ * @tells: returns its argument with errors too
  */
 struct kev_ioctl {
 	long (*handle)(struct kev_queue *q, void *arg, void __user *uarg);
 	u32 size;
 	bool early;
+	bool tells;
 };
 
 static const struct kev_ioctl kev_ioctls[] = {
 	[_IOC_NR(KEVENT_IOC_SETUP)] = { kev_ioctl_setup,
-					sizeof(struct kevent_setup), true },
+					sizeof(struct kevent_setup), .early = true },
 	[_IOC_NR(KEVENT_IOC_INFO)] = { kev_ioctl_info,
-				       sizeof(struct kevent_setup), false },
+				       sizeof(struct kevent_setup) },
 	[_IOC_NR(KEVENT_IOC_CHANGE)] = { kev_ioctl_change,
-					 sizeof(struct kevent_changes), false },
+					 sizeof(struct kevent_changes), .tells = true },
 	[_IOC_NR(KEVENT_IOC_GETEVENTS)] = { kev_ioctl_get,
-					    sizeof(struct kevent_get), false },
+					    sizeof(struct kevent_get), .tells = true },
 };
 
 union kev_arg {
@@ -294,6 +296,8 @@ static long kev_ioctl(struct file *file, unsigned int cmd, unsigned long address
 	if (!io->early && !kev_queue_ready(q))
 		return -EBADFD;
 	ret = io->handle(q, &arg, uarg);
+	if (ret < 0 && !io->tells)
+		return ret;
 	if (copy_to_user(uarg, &arg, io->size) && ret <= 0)
 		return -EFAULT;
 	return ret;

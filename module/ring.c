@@ -246,6 +246,26 @@ void kev_value(struct kev_item *item, s64 value)
 	kev_wake(r, true);
 }
 
+/* A disabled timer or user event keeps what was not yet posted. */
+void kev_value_suspend(struct kev_item *item)
+{
+	s64 gathered = item->ev.result;
+	bool has = item->flags & KEV_SET || item->where == KEV_PENDING ||
+		   item->where == KEV_MERGING;
+
+	kev_quiet(item);
+	if (has) {
+		item->ev.result = gathered;
+		item->flags |= KEV_SET;
+	}
+}
+
+void kev_value_resume(struct kev_item *item)
+{
+	item->flags &= ~KEV_SET;
+	kev_value(item, item->flags & KEV_LATEST ? item->ev.result : 0);
+}
+
 /* A level source may be ready: the hint first, then whoever sleeps. */
 void kev_level_mark(struct kev_item *item)
 {

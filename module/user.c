@@ -36,27 +36,26 @@ static bool kev_outstanding(struct kev_item *item)
 	       kev_ring_unclaimed(item->ring, item);
 }
 
-/* CONTEXT: ring->lock.  A disabled source takes no notice. */
+/* CONTEXT: ring->lock.  A disabled source reports it when it is enabled. */
 long kev_user_trigger(struct kev_item *item, const struct kevent_change *c)
 {
-	s64 sum;
+	s64 value = c->value;
 
 	if (c->value > S64_MAX)
 		return -EINVAL;
-	if (item->flags & KEV_DISABLED)
-		return 0;
 	if (c->flags & KEVENT_NOMERGE && kev_outstanding(item))
 		return -EAGAIN;
 	if (!(item->flags & KEV_LATEST) &&
-	    check_add_overflow(item->ev.result, (s64)c->value, &sum))
+	    check_add_overflow(item->ev.result, value, &value))
 		return -EOVERFLOW;
-	if (!(item->flags & KEV_LEVEL)) {
+	if (!(item->flags & (KEV_LEVEL | KEV_DISABLED))) {
 		kev_value(item, c->value);
 		return 0;
 	}
-	item->ev.result = item->flags & KEV_LATEST ? c->value : sum;
+	item->ev.result = value;
 	item->flags |= KEV_SET;
-	kev_level_mark(item);
+	if (!(item->flags & KEV_DISABLED))
+		kev_level_mark(item);
 	return 0;
 }
 

@@ -65,15 +65,12 @@ static int kev_watch_link(struct kev_file *f, struct kev_watch *fresh)
 	int ret = 0;
 
 	spin_lock(&b->lock);
-	w = kev_watch_find(b, fresh->file);
-	if (!w) {
-		w = fresh;
-		hlist_add_head(&w->node, &b->watches);
-	}
+	w = kev_watch_find(b, fresh->file) ?: fresh;
 	if (w->nr >= READ_ONCE(max_file_sources)) {
 		ret = -ENOSPC;
 	} else {
-		w->nr++;
+		if (!w->nr++)
+			hlist_add_head(&w->node, &b->watches);
 		f->watch = w;
 		hlist_add_head(&f->same, &w->sources);
 	}

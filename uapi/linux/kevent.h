@@ -88,7 +88,8 @@
  * mappings are not inherited.  Ids carry a generation and are never reused
  * within a queue.  A watched file stays open while it is watched.  When no
  * reference but this module's is left, the file's sources are dropped within
- * about two seconds, each with one event that carries KEVENT_EV_CLOSED.
+ * about two seconds (or once their ring has room), each with one event that
+ * carries KEVENT_EV_CLOSED.
  * KEVENT_OP_REMOVE with KEVENT_CLOSE_FD does both at once.
  *
  * Once KEVENT_OP_REMOVE has returned, no further event of the source will be
@@ -98,6 +99,7 @@
  *
  * DOC: errno, one meaning each
  *
+ * EACCES      (mmap) the kernel's areas can only be read, and nothing executed
  * EAGAIN      a trigger that must not merge found an event outstanding; a
  *             request found no room under the queue's limit of requests
  * EBADF       the descriptor is not open, or (KEVENT_CLOSE_FD) it does not name
@@ -330,7 +332,10 @@ struct kevent_setup {
  *
  * ADD, MODIFY and ENABLE of a file report at once what is ready at that moment.
  * MODIFY enables unless KEVENT_DISABLED is set, and drops what was gathered and
- * not yet posted.  ENABLE of an enabled source starts a timer anew.
+ * not yet posted.  ENABLE of an enabled source starts a timer anew.  A user event
+ * that is triggered while it is disabled reports that when it is enabled, and so
+ * does a timer or user event that was disabled before all was posted.  An entry
+ * that is in the ring already is not taken back by anything.
  *
  * A timer that expired and was not collected counts on, and looks for its event
  * being claimed at growing intervals, of 10 ms at the most or its period.  A
