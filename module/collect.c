@@ -434,7 +434,7 @@ static int kev_get_check(struct kev_queue *q, const struct kevent_get *arg)
 		return -EINVAL;
 	if (arg->ring != KEVENT_RING_ANY && !kev_ring_of(q, arg->ring))
 		return -EINVAL;
-	if (arg->max > INT_MAX || arg->events & 7 || arg->timeout < -1)
+	if (arg->events & 7 || arg->timeout < -1)
 		return -EINVAL;
 	if (arg->min > (mapped ? q->geometry.entries : arg->max))
 		return -EINVAL;
@@ -465,7 +465,7 @@ long kev_getevents(struct kev_queue *q, struct kevent_get *arg)
 		call.ring = kev_ring_of(q, arg->ring);
 	call.events = u64_to_user_ptr(arg->events);
 	call.min = arg->min;
-	call.max = arg->max;
+	call.max = min_t(u32, arg->max, INT_MAX);
 	call.mapped = arg->flags & KEVENT_GET_MAPPED;
 	ret = kev_collect_masked(&call, arg);
 	arg->nr = call.nr;

@@ -18,7 +18,7 @@
 #define KEV_SUBSCRIBE                                                          \
 	((__force u32)(EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDNORM |           \
 		       EPOLLRDBAND | EPOLLWRNORM | EPOLLWRBAND | EPOLLMSG |    \
-		       EPOLLRDHUP))
+		       EPOLLRDHUP | EPOLLERR | EPOLLHUP))
 /* Announced by sockets with every arrival of data, true or not. */
 #define KEV_DOUBTFUL ((__force u32)(EPOLLPRI | EPOLLRDBAND))
 

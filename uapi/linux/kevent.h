@@ -104,7 +104,7 @@
  *             request found no room under the queue's limit of requests
  * EBADF       the descriptor is not open, or (KEVENT_CLOSE_FD) it does not name
  *             the watched file
- * EBADFD      the queue has not been set up
+ * EBADFD      the queue has not been set up (ioctls and mmap; poll says EPOLLERR)
  * EBUSY       the queue has been set up already
  * E2BIG       an argument is longer than this kernel knows and not zero there
  * EFAULT      user memory could not be read or written
@@ -257,11 +257,14 @@ struct kevent_claim {
  *               Returned: the number made
  * @nodes:       address of @nr_rings __u32, each the node of a ring; 0 to go
  *               round the default nodes.  Other nodes may be named than the
- *               default ones, and a node several times
+ *               default ones, and a node several times.  EINVAL: a number that
+ *               is no node of this machine
  * @ring_bytes:  returned: bytes from one ring's read-only area to the next
  * @claim_bytes: returned: bytes from one ring's claim page to the next
  * @compat:      returned: as in struct kevent_ring
  * @incompat:    returned: as in struct kevent_ring
+ *
+ * Fields that are only returned are not read.
  *
  * Memory is allocated on the nodes named and nowhere else, charged to the memory
  * cgroup and to the locked memory of the user who opened the queue.
@@ -321,7 +324,8 @@ struct kevent_setup {
  *          queue
  * @events: file: ADD, MODIFY: EPOLL bits, one at least of EPOLLIN, EPOLLPRI,
  *          EPOLLOUT, EPOLLRDNORM, EPOLLRDBAND, EPOLLWRNORM, EPOLLWRBAND,
- *          EPOLLMSG, EPOLLRDHUP; EPOLLERR and EPOLLHUP are always reported
+ *          EPOLLMSG, EPOLLRDHUP, EPOLLERR, EPOLLHUP; the last two are always
+ *          reported, named or not
  * @value:  timer: ADD, MODIFY: first expiry in nanoseconds from now (from ENABLE
  *          where the source is disabled), or a time with KEVENT_ABSTIME; 0
  *          relative: after @period.  User event: TRIGGER: the value, 0 to
@@ -335,7 +339,7 @@ struct kevent_setup {
  * not yet posted.  ENABLE of an enabled source starts a timer anew.  A user event
  * that is triggered while it is disabled reports that when it is enabled, and so
  * does a timer or user event that was disabled before all was posted.  An entry
- * that is in the ring already is not taken back by anything.
+ * that is in the ring already is not taken back by anything, DISABLE included.
  *
  * A timer that expired and was not collected counts on, and looks for its event
  * being claimed at growing intervals, of 10 ms at the most or its period.  A
@@ -398,12 +402,14 @@ struct kevent_changes {
  * @ring:         an index, KEVENT_RING_LOCAL or KEVENT_RING_ANY
  * @min:          events to wait for; 0: do not wait.  Up to @max; with
  *                KEVENT_GET_MAPPED, up to the entries of a ring
- * @max:          room in @events; 0 with KEVENT_GET_MAPPED: wait only
+ * @max:          room in @events (more than INT_MAX counts as that); 0 with
+ *                KEVENT_GET_MAPPED: wait only
  * @nr:           returned: events stored
  * @events:       address of @max struct ukevent; aligned to 8
  * @timeout:      nanoseconds; 0: do not wait; -1: no limit
  * @min_wait:     nanoseconds that the call waits for @min events; after that,
- *                one is enough.  0: it waits for @min until @timeout
+ *                one is enough.  0: it waits for @min until @timeout.  Up to
+ *                INT64_MAX
  * @sigmask:      address of the signal mask during the wait, as for
  *                epoll_pwait(2); 0: none
  * @sigsetsize:   bytes of that mask: 8; 0 where @sigmask is 0
@@ -560,7 +566,7 @@ static inline int kevent_getevents(int fd, struct ukevent *events,
 			errno = EINVAL;
 			return -1;
 		}
-		if (timeout->tv_sec < INT64_MAX / 1000000000)
+		if ((int64_t)timeout->tv_sec < INT64_MAX / 1000000000)
 			arg.timeout = (int64_t)timeout->tv_sec * 1000000000 +
 				      timeout->tv_nsec;
 	}
