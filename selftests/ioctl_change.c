@@ -86,8 +86,6 @@ FILE_BAD(value, -EINVAL, .events = EPOLLIN, .value = 1);
 FILE_BAD(period, -EINVAL, .events = EPOLLIN, .period = 1);
 FILE_BAD(reserved, -EINVAL, .events = EPOLLIN, .reserved = 1);
 FILE_BAD(no_events, -EINVAL, .events = 0);
-FILE_BAD(only_err, -EINVAL, .events = EPOLLERR);
-FILE_BAD(only_hup, -EINVAL, .events = EPOLLHUP);
 FILE_BAD(epollet, -EINVAL, .events = EPOLLIN | EPOLLET);
 FILE_BAD(epolloneshot, -EINVAL, .events = EPOLLIN | EPOLLONESHOT);
 FILE_BAD(epollexclusive, -EINVAL, .events = EPOLLIN | EPOLLEXCLUSIVE);
@@ -310,7 +308,7 @@ TEST_F(change, closed)
 	EXPECT_EQ(-EBADF, add_file(self->fd, fd, EPOLLIN, 0, 0, NULL));
 }
 
-/* ERR and HUP may be named; they are reported anyway. */
+/* ERR and HUP may be named beside others, as other interfaces have it. */
 TEST_F(change, err_and_hup)
 {
 	EXPECT_EQ(0, add_file(self->fd, self->b.file,
@@ -322,7 +320,8 @@ TEST_F(change, all_bits)
 {
 	static const uint32_t bits[] = {
 		EPOLLIN, EPOLLPRI, EPOLLOUT, EPOLLRDNORM, EPOLLRDBAND,
-		EPOLLWRNORM, EPOLLWRBAND, EPOLLMSG, EPOLLRDHUP,
+		EPOLLWRNORM, EPOLLWRBAND, EPOLLMSG, EPOLLRDHUP, EPOLLERR,
+		EPOLLHUP,
 	};
 	unsigned int i;
 

@@ -57,6 +57,8 @@ BAD(events_odd, events, 4097, -EINVAL);
 BAD(timeout_minus_two, timeout, -2LL, -EINVAL);
 BAD(timeout_least, timeout, 1ULL << 63, -EINVAL);
 BAD_FLAGS(abstime_minus_two, KEVENT_GET_ABSTIME, timeout, -2LL, -EINVAL);
+BAD(min_wait_sign, min_wait, 1ULL << 63, -EINVAL);
+BAD(min_wait_all_ones, min_wait, ~0ULL, -EINVAL);
 BAD(sigsetsize_alone, sigsetsize, 8, -EINVAL);
 BAD(sigmask_without_size, sigmask, 4096, -EINVAL);
 BAD(changes_too_many, nr_changes, KEVENT_MAX_CHANGES + 1, -EINVAL);

@@ -33,6 +33,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -54,7 +55,7 @@
 #define NSEC_PER_MSEC 1000000LL
 /* For what must come: long.  For what must not come: short. */
 #define LONG_NS (20 * NSEC_PER_SEC)
-#define SHORT_NS (30 * NSEC_PER_MSEC)
+#define SHORT_NS (20 * NSEC_PER_MSEC)
 
 #define PARAMETERS "/sys/module/kevent/parameters/"
 
