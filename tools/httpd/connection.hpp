@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// One client's conversation, whatever tells us that its socket is ready.
+#pragma once
+
+#include "http.hpp"
+#include "response.hpp"
+#include "stats.hpp"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace httpd {
+
+class site;
+
+/// Reads requests and sends responses on a nonblocking stream socket, one after
+/// the other; further requests wait in the buffer.  Used by one thread at a
+/// time.  Memory: head_limit, one response head, and one error page or listing.
+///
+/// The owner calls advance() at first, whenever the socket has become readable
+/// or writable (edges suffice), and soon after it has answered `again`.
+class connection {
+public:
+    /// What the owner does next.
+    enum class next {
+        wait,   ///< for readiness, or the idle timeout
+        again,  ///< call again soon: others come first
+        linger, ///< wait likewise, but for a short time only
+        close   ///< close the socket
+    };
+
+    /// @p socket stays the owner's; the others outlive the connection.
+    connection(int socket, const site &pages, traffic &counters) noexcept
+        : socket_(socket),
+          pages_(&pages),
+          counters_(&counters) {}
+
+    /// The socket may be ready: goes on as far as that leads.  @p hangup: the
+    /// peer has closed, or an error is waiting.
+    next ready(bool hangup);
+
+    /// Goes on after `again`.
+    next advance();
+
+    /// Answers what has been asked so far, and closes.
+    next wind_down();
+
+    /// The client took too long; tells it so if it began a request.
+    void time_out();
+
+    /// Was there a complete request, or did a response move, since last asked?
+    bool moved() noexcept {
+        const bool before = moved_;
+        moved_ = false;
+        return before;
+    }
+
+    /// Waits for its socket to become writable, rather than readable?
+    [[nodiscard]] bool sending() const noexcept {
+        return !out_.empty() || sending_.file;
+    }
+
+    /// Lets go of all but the socket.
+    void drop() noexcept;
+
+private:
+    enum class step { done, blocked, close };
+
+    next take_steps();
+    step take_step();
+    step handle_input();
+    step receive();
+    step send();
+    step send_text();
+    step send_file();
+    step finish();
+    static step failed();
+    step discard();
+    void respond(const parsed &found);
+    void consume(std::size_t bytes);
+
+    // Constant after construction.
+    int socket_;
+    const site *pages_;
+    traffic *counters_;
+
+    std::string in_;  // received, not yet understood
+    std::string out_; // to be sent from sent_ on
+    std::size_t sent_ = 0;
+    response sending_;       // its file part is what follows out_
+    bool drained_ = false;   // nothing to receive until the next edge
+    bool hangup_ = false;    // the end is near: read until it comes
+    bool winding_ = false;   // the next response is the last
+    bool last_ = false;      // close after what is being sent
+    bool unread_ = false;    // the client may still be sending
+    bool lingering_ = false; // all was sent; waiting for the client to close
+    bool moved_ = false;
+    std::size_t discarded_ = 0;
+};
+
+} // namespace httpd
