@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: MIT
+#include "kevent_worker.hpp"
+
+#include "listener.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <fmt/format.h>
+#include <numa.h>
+#include <poll.h>
+#include <thread>
+#include <utility>
+
+namespace httpd {
+
+namespace {
+using namespace std::chrono_literals;
+using kevent::event;
+
+/// A client that was told to go away has so long to do so.
+constexpr instant linger_time = 2'000'000'000;
+/// The listening socket rests for so long when descriptors have run out.
+constexpr auto pause_time = 100ms;
+/// Connections accepted before others have their turn.
+constexpr unsigned accept_limit = 64;
+/// A timeout that finds unclaimed events looks again so much later.
+constexpr instant look_again = 10'000'000;
+
+constexpr std::uint32_t connection_events = EPOLLIN | EPOLLOUT | EPOLLRDHUP;
+constexpr std::uint32_t hangup_events = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+
+/// As old as a tick, and cheap.
+instant coarse_now() {
+    timespec time{};
+    ::clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+    return instant{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+}
+
+/// The policy of that name, so that the threads do not all begin alike.
+kevent::any_policy policy_of(const std::string &name, unsigned thread) {
+    if (name == "round_robin")
+        return kevent::round_robin(thread);
+    if (name == "two_choices")
+        return kevent::two_choices(thread + 1);
+    return kevent::any_policy::named(name).value();
+}
+
+/// The thread runs where the ring's memory is.
+void run_on_node(unsigned node) {
+    if (::numa_available() >= 0)
+        ::numa_run_on_node(static_cast<int>(node));
+}
+} // namespace
+
+alarm::alarm(const kevent::queue &rings, unsigned ring, callback::function call)
+    : rings_(&rings),
+      ring_(ring),
+      call_(std::move(call)),
+      id_(rings.add(call_.source(kevent::after(1s), ring).disabled()).value()) {
+}
+
+void alarm::set(std::chrono::nanoseconds delay) {
+    const auto soonest = std::max(delay, std::chrono::nanoseconds{1});
+    rings_->modify(id_, call_.source(kevent::after(soonest), ring_)).value();
+}
+
+void kevent_peer::on_event(const event &news) {
+    home->on_peer(*this, news);
+}
+
+kevent_worker::kevent_worker(kevent_world &world, unsigned index,
+                             descriptor socket)
+    : world_(&world),
+      index_(index),
+      start_(world.rings->ring(index).head()),
+      loop_(*world.rings,
+            {.ring = index, .steal = false, .reclaim = world.reclaim}),
+      balancer_(*world.rings, policy_of(world.wanted->policy, index)),
+      socket_(std::move(socket)),
+      accept_([this](auto &) { accept_some(); }),
+      wake_([](auto &) {}),
+      resume_(*world.rings, index,
+              [this](auto &) {
+                  if (socket_)
+                      world_->rings->enable(accept_id_).value();
+              }),
+      timeout_(*world.rings, index,
+               [this](auto &) {
+                   alarm_at_ = 0;
+                   due_ = true;
+               }),
+      give_up_(*world.rings, index, [this](auto &) { forced_ = true; }),
+      idle_(world.wanted->idle().count()),
+      lingering_(std::min<instant>(linger_time, world.wanted->idle().count())) {
+    const auto &rings = *world.rings;
+    wake_id_ = rings.add(wake_.source(kevent::user_event(), index)).value();
+    accept_id_ =
+        rings
+            .add(accept_.source(kevent::watch(socket_.get(), EPOLLIN), index)
+                     .level())
+            .value();
+    world.accepting++;
+}
+
+kevent_worker::~kevent_worker() = default;
+
+kevent::ring_view kevent_worker::ring() const {
+    return world_->rings->ring(index_);
+}
+
+// --- accepting --------------------------------------------------------------
+
+void kevent_worker::accept_some() {
+    for (unsigned i = 0; i < accept_limit && socket_; i++) {
+        auto accepted = accept_from(socket_);
+        if (accepted) {
+            counts_.accepted++;
+            place(std::move(accepted));
+        } else if (exhausted(errno)) {
+            pause_accepting();
+            return;
+        } else if (errno == EAGAIN) {
+            return;
+        }
+    }
+}
+
+/// From the moment that the source is added, the connection is its home's.
+void kevent_worker::place(descriptor socket) {
+    auto &home = *world_->workers[balancer_.home()];
+    auto made = std::make_unique<peer>(home, std::move(socket), *world_->pages,
+                                       home.traffic_);
+    auto source = kevent::watch(made->socket.get(), connection_events);
+    source.home(home.index_).cookie(static_cast<kevent::handler *>(made.get()));
+    home.open_++;
+    if (world_->rings->add(source)) {
+        static_cast<void>(made.release());
+        return;
+    }
+    home.open_--;
+    counts_.refused++;
+}
+
+/// The level source would report what cannot be accepted again and again.
+void kevent_worker::pause_accepting() {
+    counts_.paused++;
+    world_->rings->disable(accept_id_).value();
+    resume_.set(pause_time);
+}
+
+// --- connections ------------------------------------------------------------
+
+void kevent_worker::on_peer(peer &who, const event &news) {
+    if (who.closed)
+        return;
+    if (who.id == 0)
+        adopt(who, news.id);
+    go_on(who, who.talk.ready((news.events & hangup_events) != 0));
+}
+
+void kevent_worker::adopt(peer &who, std::uint64_t id) {
+    who.id = id;
+    counts_.adopted++;
+}
+
+void kevent_worker::go_on(peer &who, connection::next what) {
+    if (draining_ && what == connection::next::wait)
+        what = who.talk.wind_down();
+    if (forced_)
+        what = connection::next::close;
+    switch (what) {
+    case connection::next::wait:
+        return rest(who);
+    case connection::next::linger:
+        return linger(who);
+    case connection::next::again:
+        return waiting_.touch(who, 0);
+    case connection::next::close:
+        return close(who);
+    }
+}
+
+/// The source goes, and with it the descriptor; the object follows when no
+/// event of the batch can name it any more.
+void kevent_worker::close(peer &who) {
+    who.unlink();
+    who.closed = true;
+    who.talk.drop();
+    const int fd = who.socket.release();
+    std::unique_ptr<peer> owned(&who);
+    world_->reclaim->retire(kevent::remove_and_close(who.id, fd), owned, index_)
+        .value();
+    counts_.closed++;
+    open_--;
+}
+
+// --- timeouts ---------------------------------------------------------------
+
+/// A client that sends a request bit by bit does not gain time.
+void kevent_worker::rest(peer &who) {
+    if (!who.talk.moved() && who.is_linked())
+        return;
+    idle_.touch(who, coarse_now());
+    set_next_alarm();
+}
+
+void kevent_worker::linger(peer &who) {
+    if (std::exchange(who.lingers, true))
+        return;
+    lingering_.touch(who, coarse_now());
+    set_next_alarm();
+}
+
+void kevent_worker::set_alarm(instant when) {
+    if (alarm_at_ != 0 && alarm_at_ <= when)
+        return;
+    alarm_at_ = when;
+    const auto delay = std::max<instant>(when - coarse_now(), 1'000'000);
+    timeout_.set(std::chrono::nanoseconds{delay});
+}
+
+/// The alarm is not moved when its connection does something: it is looked at
+/// when it goes off.
+void kevent_worker::set_next_alarm() {
+    for (const auto &next : {idle_.next(), lingering_.next()})
+        if (next)
+            set_alarm(*next);
+}
+
+/// After the batch, so that nothing taken from the ring is unheard.
+void kevent_worker::expire() {
+    if (!std::exchange(due_, false))
+        return;
+    if (expire(idle_) && expire(lingering_))
+        set_next_alarm();
+    else
+        set_alarm(coarse_now() + look_again);
+}
+
+/// False if there is news that must be heard first.
+bool kevent_worker::expire(deadlines<peer> &list) {
+    const auto now = coarse_now();
+    while (auto *who = list.overdue(now)) {
+        if (has_stalled(*who)) {
+            if (ring().backlog() != 0)
+                return false;
+            counts_.stalled++;
+        }
+        who->talk.time_out();
+        counts_.timed_out++;
+        close(*who);
+    }
+    return true;
+}
+
+/// What a connection waited for is there, and it was not told?
+bool kevent_worker::has_stalled(const peer &who) {
+    pollfd socket{who.socket.get(), POLLIN, 0};
+    if (who.talk.sending())
+        socket.events = POLLOUT;
+    return ::poll(&socket, 1, 0) != 0;
+}
+
+// --- the loop ---------------------------------------------------------------
+
+void kevent_worker::run() {
+    run_on_node(ring().node());
+    while (!finished()) {
+        look();
+        run_waiting();
+        expire();
+        if (world_->stopping && !draining_)
+            begin_drain();
+        if (forced_)
+            for (auto *list : {&idle_, &lingering_, &waiting_})
+                list->for_each([this](peer &who) { close(who); });
+        publish();
+    }
+    publish();
+}
+
+/// Handles a batch; sleeps if nothing comes for a while.
+void kevent_worker::look() {
+    const bool busy = waiting_.next().has_value();
+    for (unsigned i = 0; i < patience_.tries(); i++) {
+        if (loop_.run_once(0ns).value() != 0) {
+            if (i != 0)
+                patience_.paid();
+            return;
+        }
+        if (busy)
+            return;
+        std::this_thread::yield();
+    }
+    patience_.in_vain();
+    auto slept = loop_.run_once();
+    if (!slept && slept.error() != kevent::errno_code(EINTR))
+        slept.value();
+}
+
+void kevent_worker::run_waiting() {
+    waiting_.for_each([this](peer &who) {
+        who.unlink();
+        go_on(who, who.talk.advance());
+    });
+}
+
+/// A ring's words and what was collected from it fit together here, where
+/// nobody else collects.
+void kevent_worker::publish() {
+    const auto &collected = loop_.statistics();
+    const auto view = ring();
+    const std::lock_guard guard(lock_);
+    published_.sent = traffic_;
+    published_.connections = counts_;
+    published_.ring = {.index = index_,
+                       .node = view.node(),
+                       .posted = view.tail() - start_,
+                       .claimed = view.head() - start_,
+                       .ring_events = collected.ring_events,
+                       .level_events = collected.level_events,
+                       .ioctls = collected.ioctls,
+                       .sleeps = collected.ioctls - collected.sweeps,
+                       .pending = view.pending()};
+}
+
+snapshot kevent_worker::numbers() const {
+    const std::lock_guard guard(lock_);
+    return published_;
+}
+
+void kevent_worker::wake() noexcept {
+    static_cast<void>(world_->rings->trigger(wake_id_));
+}
+
+// --- the end ----------------------------------------------------------------
+
+/// Takes what has been accepted by the system already; then nobody places
+/// connections from here.  The last one to stop wakes those who wait for that.
+void kevent_worker::begin_drain() {
+    draining_ = true;
+    accept_some();
+    world_->rings->remove_and_close(accept_id_, socket_.release()).value();
+    give_up_.set(world_->wanted->drain());
+    idle_.for_each([this](peer &who) { go_on(who, connection::next::wait); });
+    if (--world_->accepting == 0)
+        for (auto &worker : world_->workers)
+            worker->wake();
+}
+
+bool kevent_worker::finished() const {
+    return draining_ && world_->accepting == 0 && open_ == 0;
+}
+
+} // namespace httpd
