@@ -288,6 +288,40 @@ TYPED_TEST_P(Conformance, SourcesAreCountedInTheirHome) {
     EXPECT_EQ(this->rings.ring(0).sources(), 0U);
 }
 
+TYPED_TEST_P(Conformance, DisableLeavesAnEntryInTheRing) {
+    const auto id = this->add(user_event());
+    this->rings.trigger(id).value();
+    this->rings.disable(id).value();
+    EXPECT_EQ(this->drain().size(), 1U);
+}
+
+TYPED_TEST_P(Conformance, ATriggerWhileDisabledIsReportedByEnable) {
+    const auto id = this->add(user_event().disabled());
+    this->rings.trigger(id, 2).value();
+    this->rings.trigger(id, 3).value();
+    EXPECT_TRUE(this->drain().empty());
+    this->rings.enable(id).value();
+    EXPECT_EQ(this->drain().at(0).result, 5);
+}
+
+TYPED_TEST_P(Conformance, WhatWasNotPostedBeforeDisableIsReportedByEnable) {
+    const auto id = this->add(user_event());
+    this->rings.trigger(id, 1).value();
+    this->rings.trigger(id, 2).value();
+    this->rings.disable(id).value();
+    EXPECT_EQ(this->drain().at(0).result, 1);
+    EXPECT_TRUE(this->drain().empty());
+    this->rings.enable(id).value();
+    EXPECT_EQ(this->drain().at(0).result, 2);
+}
+
+TYPED_TEST_P(Conformance, ModifyDropsWhatWasNotPosted) {
+    const auto id = this->add(user_event().disabled());
+    this->rings.trigger(id, 2).value();
+    this->rings.modify(id, user_event()).value();
+    EXPECT_TRUE(this->drain().empty());
+}
+
 // --- timers
 
 TYPED_TEST_P(Conformance, ATimerExpiresOnce) {
@@ -446,6 +480,14 @@ TYPED_TEST_P(Conformance, GetReturnsAfterTheTimeout) {
     EXPECT_GE(system.now() - start, 2'000'000);
 }
 
+TYPED_TEST_P(Conformance, AfterMinWaitOneEventIsEnough) {
+    this->add(nop());
+    const get_options options{.min = 3, .timeout = patience, .min_wait = 2ms};
+    const auto start = this->world.system().now();
+    EXPECT_EQ(this->rings.get(this->events, options).value(), 1U);
+    EXPECT_GE(this->world.system().now() - start, 2'000'000);
+}
+
 TYPED_TEST_P(Conformance, ASleeperIsWokenByATrigger) {
     const auto id = this->add(user_event());
     std::thread waker([&] { this->rings.trigger(id).value(); });
@@ -553,8 +595,11 @@ REGISTER_TYPED_TEST_SUITE_P(
     LevelIsNeverInTheRing, HintIsUpUntilASweepFoundTheSourceUnready,
     RemoveOfALevelSourceTakesTheHintDown, ModifyReplacesCookieAndEvents,
     ModifyEnables, ADisabledSourceReportsNothingUntilEnabled, DisableSilences,
-    RemoveSilences, RemoveSaysWhetherAnEntryIsUnclaimed, AMissingIdIsEnoent,
-    IdsAreNotReused, RemoveAndCloseDoesBoth, EachChangeHasItsOwnResult,
+    DisableLeavesAnEntryInTheRing, ATriggerWhileDisabledIsReportedByEnable,
+    WhatWasNotPostedBeforeDisableIsReportedByEnable,
+    ModifyDropsWhatWasNotPosted, AfterMinWaitOneEventIsEnough, RemoveSilences,
+    RemoveSaysWhetherAnEntryIsUnclaimed, AMissingIdIsEnoent, IdsAreNotReused,
+    RemoveAndCloseDoesBoth, EachChangeHasItsOwnResult,
     SourcesAreCountedInTheirHome, ATimerExpiresOnce,
     APeriodicTimerCountsItsExpirations, AnAbsoluteTimerInThePastExpiresAtOnce,
     ALevelTimerIsReadyUntilAcknowledged, ATimerWithoutATimeIsEinval,

@@ -78,6 +78,10 @@ void *fake_kernel::map(int fd, std::uint64_t offset, std::size_t bytes,
     const lock guard(lock_);
     const auto found = queues_.find(fd);
     error = -EINVAL;
+    if (const auto failure = failures_[offset]) {
+        error = -failure;
+        return nullptr;
+    }
     if (found == queues_.end() || found->second->rings.empty())
         return nullptr;
     const auto &queue = *found->second;
@@ -167,15 +171,20 @@ void tell_file(fake_queue &queue, fake_source &source, std::uint32_t key) {
     ring.post(source);
 }
 
-void tell_value(fake_queue &queue, fake_source &source, std::int64_t value) {
+void tell_gathered(fake_queue &queue, fake_source &source) {
     auto &ring = queue.home(source);
-    const bool latest = source.settings.flags & KEVENT_LATEST;
-    source.value = latest ? value : source.value + value;
-    source.gathered = true;
     if (source.level())
         ring.list(source);
     else
         ring.post(source);
+}
+
+void tell_value(fake_queue &queue, fake_source &source, std::int64_t value) {
+    const bool latest = source.settings.flags & KEVENT_LATEST;
+    source.value = latest ? value : source.value + value;
+    source.gathered = true;
+    if (source.enabled)
+        tell_gathered(queue, source);
 }
 
 /// A wakeup that does not say what happened.
@@ -231,6 +240,8 @@ void fake_kernel::enable(fake_queue &queue, fake_source &source) {
     source.enabled = true;
     if (source.file)
         tell_file(queue, source, source.file->ready);
+    if (source.gathered)
+        tell_gathered(queue, source);
     if (source.is(KEVENT_KIND_TIMER))
         arm(queue, source);
     changed_.notify_all();
@@ -275,7 +286,7 @@ int fake_kernel::change_source(fake_queue &queue, change &entry,
     case KEVENT_OP_DISABLE:
         source.enabled = false;
         queue.armed.erase(&source);
-        queue.home(source).forget(source);
+        queue.home(source).unlist(source);
         return 0;
     case KEVENT_OP_TRIGGER:
         return trigger(queue, entry, source);
@@ -345,6 +356,7 @@ int fake_kernel::submit(fake_queue &queue, change &entry) {
     auto &request = *made;
     request.settings = entry;
     request.settings.ring = ring;
+    request.enabled = true;
     request.id = entry.id = queue.next_id++;
     queue.rings[ring].count_request(1);
     tell_value(queue, request, static_cast<std::int64_t>(entry.value));
@@ -404,8 +416,7 @@ int fake_kernel::trigger(fake_queue &queue, const change &entry,
     if (!(source.settings.flags & KEVENT_LATEST) &&
         value > INT64_MAX - source.value)
         return -EOVERFLOW;
-    if (source.enabled)
-        tell_value(queue, source, value);
+    tell_value(queue, source, value);
     changed_.notify_all();
     return 0;
 }
@@ -432,11 +443,14 @@ void fake_kernel::refresh(fake_queue &queue) {
         ring.drain();
 }
 
-/// Waits for news; false when the time is over.
-bool fake_kernel::sleep(lock &guard, fake_queue &queue, std::int64_t deadline) {
+/// Waits for news, @p deadline or @p eased; false when the time is over.
+bool fake_kernel::sleep(lock &guard, fake_queue &queue, std::int64_t deadline,
+                        std::int64_t eased) {
     auto next = deadline < 0 ? INT64_MAX : deadline;
     if (time_ >= next)
         return false;
+    if (time_ < eased)
+        next = std::min(next, eased);
     for (const auto *timer : queue.armed)
         next = std::min(next, timer->expiry);
     if (next == INT64_MAX)
@@ -492,6 +506,10 @@ int fake_kernel::get(lock &guard, fake_queue &queue, kevent_get &argument) {
     const auto deadline = argument.timeout <= 0 || !relative
                               ? argument.timeout
                               : time_ + argument.timeout;
+    const auto eased =
+        argument.min_wait != 0
+            ? time_ + static_cast<std::int64_t>(argument.min_wait)
+            : INT64_MAX;
     unsigned stored = 0;
     for (;;) {
         refresh(queue);
@@ -505,11 +523,12 @@ int fake_kernel::get(lock &guard, fake_queue &queue, kevent_get &argument) {
             stored += collect(rings, out.subspan(stored));
         argument.nr = stored;
         const auto have = mapped ? stored + in_ring : stored;
-        if (level != 0 || have >= argument.min || argument.timeout == 0)
+        if (level != 0 || have >= (time_ < eased ? argument.min : 1) ||
+            argument.timeout == 0)
             return static_cast<int>(stored);
         if (interrupted_.exchange(false))
             return stored != 0 ? static_cast<int>(stored) : -EINTR;
-        if (!sleep(guard, queue, deadline))
+        if (!sleep(guard, queue, deadline, eased))
             return static_cast<int>(stored);
     }
 }

@@ -100,7 +100,8 @@ public:
     void place(const void *address, int node) { places_[address] = node; }
     /// Simulated time that each GETEVENTS takes.
     void set_cost(nanoseconds cost) { cost_ = cost.count(); }
-    /// The ioctls of that number fail with @p error (positive) until 0.
+    /// The ioctls of that number (or mappings of that offset) fail with @p
+    /// error (positive) until 0.
     void fail(unsigned long request, int error);
     /// The memory of the queue's rings, to be damaged.
     kevent_ring &header(int fd, unsigned ring);
@@ -128,7 +129,8 @@ private:
     int acknowledge(fake_queue &queue, fake_source &source);
 
     int get(lock &guard, fake_queue &queue, kevent_get &argument);
-    bool sleep(lock &guard, fake_queue &queue, std::int64_t deadline);
+    bool sleep(lock &guard, fake_queue &queue, std::int64_t deadline,
+               std::int64_t eased);
     void refresh(fake_queue &queue);
     void expire(fake_queue &queue);
     void enable(fake_queue &queue, fake_source &source);

@@ -113,7 +113,7 @@ void fake_ring::list(fake_source &source) {
     source.listed = source.counted = true;
 }
 
-void fake_ring::forget(fake_source &source) {
+void fake_ring::unlist(fake_source &source) {
     pending_.remove(&source);
     listed_.remove(&source);
     publish_pending();
@@ -121,8 +121,13 @@ void fake_ring::forget(fake_source &source) {
         count_hint(-1);
     if (std::exchange(source.poll_again, false))
         count_poll_again(-1);
-    source.listed = source.waiting = source.gathered = false;
+    source.listed = source.waiting = false;
     source.bits = 0;
+}
+
+void fake_ring::forget(fake_source &source) {
+    unlist(source);
+    source.gathered = false;
     source.value = 0;
 }
 

@@ -42,6 +42,8 @@ public:
     /// The source is to be polled by the next sweep.
     void list(fake_source &source);
     /// Takes the source off all lists.
+    void unlist(fake_source &source);
+    /// Besides, drops what it gathered.
     void forget(fake_source &source);
     /// Polls listed sources, each once at most.
     unsigned sweep(std::span<event> out);

@@ -80,6 +80,15 @@ TEST(Queue, AFailedSetupClosesTheDescriptor) {
     EXPECT_EQ(system.alive(), 0U);
 }
 
+TEST(Queue, AFailedMappingLeavesNothingBehind) {
+    for (auto area : {KEVENT_MMAP_RINGS, KEVENT_MMAP_CLAIMS}) {
+        fake_kernel system;
+        system.fail(static_cast<unsigned long>(area), ENOMEM);
+        EXPECT_EQ(queue::open({}, system).error(), errno_code(ENOMEM));
+        EXPECT_EQ(system.alive(), 0U);
+    }
+}
+
 TEST(Queue, AdoptMapsAQueueThatIsSetUp) {
     fake_kernel system;
     const int fd = system.open();

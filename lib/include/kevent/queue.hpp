@@ -37,8 +37,9 @@ struct get_options {
 /// is destroyed.
 ///
 /// After construction nothing in it changes, so every function may be called
-/// from any number of threads at once.  A moved-from queue may be destroyed or
-/// assigned to, nothing else.
+/// from any number of threads at once.  Collectors, balancers, loops and
+/// reclaimers refer to the queue itself: do not move it under them.  A
+/// moved-from queue may be destroyed or assigned to, nothing else.
 ///
 /// Every function that can fail is noexcept and returns a result; its value()
 /// throws std::system_error instead.

@@ -97,13 +97,16 @@ public:
     }
 
 private:
-    static constexpr std::size_t words = sizeof(event) / sizeof(std::uint64_t);
+    // Else a load might be a write in disguise, and the mapping is read-only.
+    static_assert(std::atomic_ref<__u64>::is_always_lock_free);
+
+    using slot_words = __u64[sizeof(event) / sizeof(__u64)];
 
     ring_view(const kevent_ring *ring, kevent_claim *claim) noexcept
         : ring_(ring),
           claim_(claim),
           entries_(ring->entries),
-          slots_(reinterpret_cast<const std::uint64_t *>(
+          slots_(reinterpret_cast<const slot_words *>(
               reinterpret_cast<const std::byte *>(ring) + ring->slots_offset)) {
     }
 
@@ -120,7 +123,7 @@ private:
     const kevent_ring *ring_ = nullptr;
     kevent_claim *claim_ = nullptr;
     unsigned entries_ = 0;
-    const std::uint64_t *slots_ = nullptr;
+    const slot_words *slots_ = nullptr;
 };
 
 /// Events between @p first and the tail.  A position that other consumers have
@@ -138,13 +141,16 @@ inline unsigned ring_view::available(std::uint64_t first) const noexcept {
 /// fails and the copy is forgotten.
 inline void ring_view::copy(std::uint64_t first,
                             std::span<event> out) const noexcept {
+    const auto load = [](const __u64 &word) noexcept {
+        return std::atomic_ref(const_cast<__u64 &>(word))
+            .load(std::memory_order_relaxed);
+    };
     for (auto &copied : out) {
-        const auto *slot = slots_ + (first++ & (entries_ - 1)) * words;
-        std::uint64_t buffer[words];
-        for (std::size_t i = 0; i < words; i++)
-            buffer[i] = std::atomic_ref(const_cast<std::uint64_t &>(slot[i]))
-                            .load(std::memory_order_relaxed);
-        std::memcpy(&copied, buffer, sizeof(copied));
+        const auto &slot = slots_[first++ & (entries_ - 1)];
+        const __u64 words[] = {load(slot[0]), load(slot[1]), load(slot[2]),
+                               load(slot[3])};
+        static_assert(sizeof(words) == sizeof(copied));
+        std::memcpy(&copied, words, sizeof(words));
     }
 }
 
