@@ -25,7 +25,8 @@
  *
  * Breakages: UNLIST_AFTER_POLL, COUNT_DOWN_AT_UNLIST, NO_BUSY (the first sweep
  * that finds it unready counts down), RELIST_NO_WAKE, MARK_NO_WAKE, NO_PASS_ON,
- * RELIST_LOST (a ready source is not put back), NEVER_COUNT_DOWN.
+ * RELIST_LOST (a ready source is not put back), NEVER_COUNT_DOWN, ENABLE_FORGETS
+ * (to count down if it was the last to poll).
  */
 #ifndef S
 #define S 1
@@ -58,6 +59,23 @@ inline put_back(s)
 	list!s
 }
 
+inline mark(s)
+{
+	if
+	:: !listed[s] -> put_back(s)
+	:: else
+	fi;
+	if
+	:: !counted[s] -> counted[s] = true; hint++
+	:: else
+	fi;
+	owed[s] = true;
+	HINT_HOLDS(s);
+#ifndef MARK_NO_WAKE
+	wake_one()
+#endif
+}
+
 proctype waker()
 {
 	byte s, k;
@@ -67,19 +85,7 @@ proctype waker()
 		atomic { select(s : 0 .. S - 1); ready[s] = true };
 		atomic {
 			!L ->
-			if
-			:: !listed[s] -> put_back(s)
-			:: else
-			fi;
-			if
-			:: !counted[s] -> counted[s] = true; hint++
-			:: else
-			fi;
-			owed[s] = true;
-			HINT_HOLDS(s);
-#ifndef MARK_NO_WAKE
-			wake_one();
-#endif
+			mark(s);
 			s = 0;
 			k++
 		}
@@ -133,6 +139,32 @@ inline poll_and_look_again(s)
 		:: else
 		fi;
 		HINT_HOLDS(s)
+	}
+}
+
+/* ADD, MODIFY and ENABLE poll without the lock too, and may be the last to. */
+proctype enabler()
+{
+	bool found;
+
+	atomic { !L -> busy[0]++ }
+	atomic {
+		found = ready[0];
+		owed[0] = owed[0] && found
+	}
+	atomic {
+		!L ->
+		busy[0]--;
+		if
+		:: found -> mark(0)
+#ifndef ENABLE_FORGETS
+		:: !found && !listed[0] && !busy[0] && counted[0] ->
+			counted[0] = false;
+			hint--
+#endif
+		:: else
+		fi;
+		HINT_HOLDS(0)
 	}
 }
 
@@ -204,6 +236,7 @@ init
 		run waker();
 		run waker();
 		run reader();
+		run enabler();
 		for (k : 0 .. C - 1) {
 			run consumer(k)
 		}

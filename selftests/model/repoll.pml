@@ -19,7 +19,8 @@
  * buffers.
  *
  * With ABSENT consumer 0 never comes.  Then nothing can be promised to the
- * source, but the others must be able to sleep.
+ * source, but the others must be able to sleep.  With OWNER_ENDS it never comes
+ * either, but its process ends: from then on anybody may poll the source.
  *
  * Holds: when nothing moves any more, everybody sleeps, no flag is set and the
  * file is not ready; need_enter says how many flags are set.  The state in which
@@ -28,7 +29,8 @@
  * Breakages: REPOLL_CLEAR_AFTER_POLL, KEYLESS_SKIP_IF_ANY_UNCLAIMED,
  * REPOLL_WAKES_FIRST (in the queue), REPOLL_NO_WAKE, SLEEP_IGNORES_FLAG,
  * NO_CALLBACK_BARRIER, NO_CONSUMER_FENCE, AWAKE_FOR_FOREIGN (stays awake for a
- * flag that it may not serve; with ABSENT a cycle).
+ * flag that it may not serve; with ABSENT a cycle), WAKES_ENDED_OWNER (only),
+ * OWNER_ENDS_SILENTLY.
  */
 #ifndef C
 #define C 2
@@ -44,12 +46,13 @@ byte pos = START, bits;
 bool flagged;
 byte need_enter;
 bit swapping;
+bool ended;			/* the process that registered the source */
 byte u;
 
 #ifdef ANY_PROCESS
 #define MAY_POLL(c) (true)
 #else
-#define MAY_POLL(c) ((c) == 0)
+#define MAY_POLL(c) ((c) == 0 || ended)
 #endif
 
 #ifdef AWAKE_FOR_FOREIGN
@@ -65,10 +68,28 @@ inline wake_a_poller()
 	wake_one()
 #else
 	if
+#ifndef WAKES_ENDED_OWNER
+	:: ended -> wake_one()
+#endif
 	:: waiters??[0] -> waiters??0; woken[0] = true
 	:: else
 	fi
 #endif
+}
+
+/* The flag that was that process's business becomes everybody's. */
+proctype end_of_owner()
+{
+	atomic {
+		!L ->
+		ended = true;
+#ifndef OWNER_ENDS_SILENTLY
+		if
+		:: flagged -> wake_one()
+		:: else
+		fi
+#endif
+	}
 }
 
 inline news(b, h)
@@ -223,7 +244,9 @@ init
 	atomic {
 		run waker(2, false);
 		run waker(2, true);
-#ifndef ABSENT
+#ifdef OWNER_ENDS
+		run end_of_owner();
+#elif !defined(ABSENT)
 		run consumer(0);
 #endif
 		for (k : 1 .. C - 1) {
