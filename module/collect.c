@@ -231,7 +231,7 @@ static void kev_ring_heal(struct kev_ring *r)
 
 /*
  * Takes events as any consumer does: copy, then claim.  A fault ends the copy, and
- * what was not stored stays in the ring.
+ * what was not stored stays in the ring.  Goes on while events wait for room.
  */
 static int kev_collect_ring(struct kev_ring *r, struct kev_call *call, u32 room)
 {
@@ -239,19 +239,24 @@ static int kev_collect_ring(struct kev_ring *r, struct kev_call *call, u32 room)
 	u64 head;
 	u32 n;
 
-	while (room && tries--) {
+	while (room && tries) {
 		n = min(kev_ring_snapshot(r, &head), room);
 		if (!n)
 			return 0;
 		n = kev_store_events(r, head, n, call->events + call->nr);
 		if (!n)
 			return -EFAULT;
-		if (cmpxchg64((u64 __force *)&r->claim->head, head, head + n) == head) {
-			atomic64_add(n, &r->collected);
-			call->nr += n;
-			return 0;
+		if (cmpxchg64((u64 __force *)&r->claim->head, head, head + n) != head) {
+			kev_ring_heal(r);
+			tries--;
+			continue;
 		}
-		kev_ring_heal(r);
+		atomic64_add(n, &r->collected);
+		call->nr += n;
+		room -= n;
+		if (!READ_ONCE(r->nr_pending))
+			return 0;
+		cond_resched();
 	}
 	return 0;
 }

@@ -96,14 +96,17 @@ static int kev_setup_check(const struct kevent_setup *arg)
 	return arg->nodes && !arg->nr_rings ? -EINVAL : 0;
 }
 
-/* Charges the user who opened the queue, as file->f_cred has it. */
+/*
+ * Charges the user who opened the queue, whose capability counts too; the limit is
+ * the caller's.
+ */
 static int kev_charge_locked(struct kev_queue *q, unsigned long pages)
 {
 	struct user_struct *user = q->file->f_cred->user;
 	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
 
 	if (atomic_long_add_return(pages, &user->locked_vm) > limit &&
-	    !capable(CAP_IPC_LOCK)) {
+	    !file_ns_capable(q->file, &init_user_ns, CAP_IPC_LOCK)) {
 		atomic_long_sub(pages, &user->locked_vm);
 		return -ENOMEM;
 	}

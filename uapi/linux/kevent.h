@@ -267,7 +267,8 @@ struct kevent_claim {
  * Fields that are only returned are not read.
  *
  * Memory is allocated on the nodes named and nowhere else, charged to the memory
- * cgroup and to the locked memory of the user who opened the queue.
+ * cgroup and to the locked memory of the user who opened the queue: within the
+ * caller's RLIMIT_MEMLOCK, unless the opener had CAP_IPC_LOCK.
  *
  * SETUP: EBADF never; EBUSY, EINVAL, ENODEV, ENOMEM, EFAULT, E2BIG.
  * INFO fills the same struct for a queue that is set up (@nodes stays as it is):
@@ -561,14 +562,15 @@ static inline int kevent_getevents(int fd, struct ukevent *events,
 	arg.events = (uintptr_t)events;
 	arg.timeout = -1;
 	if (timeout) {
-		if (timeout->tv_sec < 0 || timeout->tv_nsec < 0 ||
+		int64_t sec = timeout->tv_sec;
+
+		if (sec < 0 || timeout->tv_nsec < 0 ||
 		    timeout->tv_nsec >= 1000000000) {
 			errno = EINVAL;
 			return -1;
 		}
-		if ((int64_t)timeout->tv_sec < INT64_MAX / 1000000000)
-			arg.timeout = (int64_t)timeout->tv_sec * 1000000000 +
-				      timeout->tv_nsec;
+		if (sec < INT64_MAX / 1000000000)
+			arg.timeout = sec * 1000000000 + timeout->tv_nsec;
 	}
 	return ioctl(fd, KEVENT_IOC_GETEVENTS, &arg);
 }
