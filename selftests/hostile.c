@@ -99,8 +99,9 @@ TEST_F(forge, back)
 	struct ukevent ev[8];
 	int i;
 
-	for (i = 0; i < 4; i++)
+	for (i = 0; i < 4; i++) {
 		ASSERT_EQ(0, submit_nop(self->q.fd, i, i));
+	}
 	ASSERT_EQ(4, get(self->q.fd, ev, 0, 8, 0));
 	ASSERT_EQ(0, submit_nop(self->q.fd, 4, 4));
 	forge(&self->q, 0);
@@ -487,8 +488,9 @@ TEST_F(limit, timer_storm)
 	int fd = queue_open(1, 4), i;
 	int64_t start;
 
-	for (i = 0; i < 100; i++)
+	for (i = 0; i < 100; i++) {
 		ASSERT_EQ(0, add_timer(fd, CLOCK_MONOTONIC, 0, 1, 1, i, NULL));
+	}
 	start = now_ns();
 	nap_ns(50 * NSEC_PER_MSEC);
 	EXPECT_GE(10 * NSEC_PER_SEC, now_ns() - start);
@@ -502,12 +504,14 @@ TEST_F(limit, level_timer_storm)
 	int fd = queue_open(1, 4), i;
 	struct ukevent ev;
 
-	for (i = 0; i < 100; i++)
+	for (i = 0; i < 100; i++) {
 		ASSERT_EQ(0, add_timer(fd, CLOCK_MONOTONIC, KEVENT_LEVEL, 1, 1,
 				       i, NULL));
+	}
 	nap_ns(50 * NSEC_PER_MSEC);
-	for (i = 0; i < 100; i++)
+	for (i = 0; i < 100; i++) {
 		ASSERT_EQ(1, get_one(fd, &ev));
+	}
 	close(fd);
 }
 

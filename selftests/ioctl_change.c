@@ -348,10 +348,12 @@ TEST_F(change, ids)
 	for (i = 0; i < 200; i++) {
 		ASSERT_EQ(0, add_user(self->fd, 0, 0, &ids[i]));
 		ASSERT_NE(0, ids[i]);
-		for (k = 0; k < i; k++)
+		for (k = 0; k < i; k++) {
 			ASSERT_NE(ids[k], ids[i]);
-		if (i % 3)
+		}
+		if (i % 3) {
 			ASSERT_EQ(0, remove_id(self->fd, ids[i]));
+		}
 	}
 }
 

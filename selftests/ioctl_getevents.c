@@ -179,8 +179,9 @@ TEST_F(get, events_half_mapped)
 	struct kevent_get g = get_arg(NULL, 5, 0, 0);
 	int first, i, seen = 0;
 
-	for (i = 0; i < 5; i++)
+	for (i = 0; i < 5; i++) {
 		ASSERT_EQ(0, submit_nop(self->fd, i, 0));
+	}
 	g.events = (uintptr_t)(end - 2);
 	g.max = 8;
 	g.min = 0;
@@ -309,8 +310,9 @@ TEST_F(get, room)
 	struct ukevent ev[8];
 	int i;
 
-	for (i = 0; i < 5; i++)
+	for (i = 0; i < 5; i++) {
 		ASSERT_EQ(0, submit_nop(self->fd, i, i));
+	}
 	EXPECT_EQ(3, get(self->fd, ev, 0, 3, 0));
 	EXPECT_EQ(0, ev[0].result);
 	EXPECT_EQ(2, ev[2].result);

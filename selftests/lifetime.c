@@ -163,9 +163,10 @@ TEST_F(life, closed_everywhere)
 	struct queue other;
 
 	ASSERT_EQ(0, queue_make(&other, 1, 16));
-	for (i = 0; i < 3; i++)
+	for (i = 0; i < 3; i++) {
 		ASSERT_EQ(0, add_file(self->fd, file, EPOLLIN, 0, 1 << i,
 				      NULL));
+	}
 	ASSERT_EQ(0, add_file(other.fd, file, EPOLLIN, KEVENT_LEVEL, 8, NULL));
 	close(file);
 	n = get(self->fd, ev, 3, 8, CLOSED_NS);
@@ -759,10 +760,11 @@ TEST(ring_of_queues)
 	for (n = 2; n <= 16; n++) {
 		for (i = 0; i < n; i++)
 			fds[i] = queue_open(1, 4);
-		for (i = 1; i < n; i++)
+		for (i = 1; i < n; i++) {
 			ASSERT_EQ(0, add_file(fds[i], fds[i - 1], EPOLLIN,
 					      i & 1 ? KEVENT_LEVEL : 0, i,
 					      NULL));
+		}
 		EXPECT_EQ(-ELOOP, add_file(fds[0], fds[n - 1], EPOLLIN, 0, 0,
 					   NULL));
 		for (i = 0; i < n; i++)
@@ -771,7 +773,6 @@ TEST(ring_of_queues)
 	EXPECT_TRUE(EVENTUALLY(module_references() == before));
 }
 
-/* Two threads that close the ring from both sides: one of them is refused. */
 struct loop {
 	int from;
 	int to;
@@ -789,6 +790,7 @@ static void *loop_add(void *arg)
 	return NULL;
 }
 
+/* Two threads that close the ring from both sides: one of them is refused. */
 TEST(loop_race)
 {
 	int i, k, both = 0;
@@ -798,12 +800,14 @@ TEST(loop_race)
 		struct loop l[2] = { { a, b, 1, &go }, { b, a, 1, &go } };
 		pthread_t t[2];
 
-		for (k = 0; k < 2; k++)
+		for (k = 0; k < 2; k++) {
 			ASSERT_EQ(0, pthread_create(&t[k], NULL, loop_add,
 						    &l[k]));
+		}
 		__atomic_store_n(&go, 1, __ATOMIC_RELEASE);
-		for (k = 0; k < 2; k++)
+		for (k = 0; k < 2; k++) {
 			ASSERT_EQ(0, join(t[k], NULL));
+		}
 		both += !l[0].result && !l[1].result;
 		close(a);
 		close(b);
@@ -1003,14 +1007,16 @@ TEST_F(chain, full_rate)
 	pthread_t t[2];
 	int i, k;
 
-	for (i = 0; i < 2; i++)
+	for (i = 0; i < 2; i++) {
 		ASSERT_EQ(0, pthread_create(&t[i], NULL, fire_run, &f));
+	}
 	for (k = 0; k < 200; k++)
 		for (i = 0; i < variant->length; i++)
 			if (!variant->epoll || !(i & 1))
 				get_now(self->fds[i]);
-	for (i = 0; i < 2; i++)
+	for (i = 0; i < 2; i++) {
 		ASSERT_EQ(0, join(t[i], NULL));
+	}
 	/* What the drains above took away comes anew. */
 	for (i = variant->length - 1; i >= 0; i--)
 		if (!variant->epoll || !(i & 1))
@@ -1032,9 +1038,10 @@ TEST(long_chain)
 	for (i = 0; i < n; i++) {
 		fds[i] = queue_open(1, 1);
 		ASSERT_LE(0, fds[i]);
-		if (i)
+		if (i) {
 			ASSERT_EQ(0, add_file(fds[i], fds[i - 1], EPOLLIN,
 					      KEVENT_LEVEL, i, NULL));
+		}
 	}
 	for (i = 0; i < n - 1; i++)
 		close(fds[i]);

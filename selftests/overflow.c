@@ -154,11 +154,13 @@ TEST_F(full, merge_pending)
 	uint64_t id;
 	int i, n;
 
-	for (i = 0; i < variant->entries; i++)
+	for (i = 0; i < variant->entries; i++) {
 		ASSERT_EQ(0, submit_nop(self->fd, 0, 1000));
+	}
 	ASSERT_EQ(0, add_user(self->fd, 0, 5, &id));
-	for (i = 0; i < 10; i++)
+	for (i = 0; i < 10; i++) {
 		ASSERT_EQ(0, trigger(self->fd, id, 1));
+	}
 	EXPECT_EQ(1, pending_of(&self->q, 0));
 	n = get(self->fd, ev, 0, 16, 0);
 	ASSERT_EQ(variant->entries + 1, n);
@@ -177,8 +179,9 @@ TEST_F(full, mapped)
 		eventfd_fire(files[i]);
 	while (got < 40 && rounds++ < 1000) {
 		n = ring_collect(&self->q, 0, ev, 8);
-		for (i = 0; i < n; i++)
+		for (i = 0; i < n; i++) {
 			ASSERT_EQ(got + i, ev[i].cookie);
+		}
 		got += n;
 		if (!n) {
 			ASSERT_LT(0, pending_of(&self->q, 0));
@@ -227,8 +230,9 @@ TEST_F(full, level_beside)
 	int file = eventfd_make(), i, n, level = 0;
 	struct ukevent ev[4];
 
-	for (i = 0; i < 10; i++)
+	for (i = 0; i < 10; i++) {
 		ASSERT_EQ(0, submit_nop(self->fd, i, i));
+	}
 	ASSERT_EQ(0, add_file(self->fd, file, EPOLLIN, KEVENT_LEVEL, 99, NULL));
 	eventfd_fire(file);
 	n = get(self->fd, ev, 0, 4, 0);
@@ -314,11 +318,13 @@ static void edges(struct __test_metadata *_metadata, const struct queue *q,
 
 	w.files = watch_many(q->fd, w.nr, 0);
 	ASSERT_NE(NULL, w.files);
-	for (i = 0; i < 2; i++)
+	for (i = 0; i < 2; i++) {
 		ASSERT_EQ(0, pthread_create(&t[i], NULL, write_edges, &w));
+	}
 	EXPECT_EQ(want, collect_edges(q, &w, want, mapped, &overflowed));
-	for (i = 0; i < 2; i++)
+	for (i = 0; i < 2; i++) {
 		ASSERT_EQ(0, join(t[i], NULL));
+	}
 	/* Edges of what was drained meanwhile may be left. */
 	while (get_now(q->fd) > 0)
 		;
@@ -400,10 +406,11 @@ TEST_F(full, timer_counts)
 	uint64_t ids[20];
 	int i, n;
 
-	for (i = 0; i < 20; i++)
+	for (i = 0; i < 20; i++) {
 		ASSERT_EQ(0, add_timer(self->fd, CLOCK_MONOTONIC, 0,
 				       NSEC_PER_MSEC, NSEC_PER_MSEC, i,
 				       &ids[i]));
+	}
 	nap_ns(50 * NSEC_PER_MSEC);
 	while (now_ns() - start < 100 * NSEC_PER_MSEC) {
 		n = get(self->fd, ev, 1, 8, NSEC_PER_MSEC);
@@ -425,8 +432,9 @@ TEST_F(full, order_per_source)
 	struct ukevent ev;
 	int i, wrong = 0;
 
-	for (i = 0; i < 4; i++)
+	for (i = 0; i < 4; i++) {
 		ASSERT_EQ(0, add_user(self->fd, KEVENT_LATEST, i, &ids[i]));
+	}
 	for (i = 1; i < (int)scaled(4000); i++) {
 		ASSERT_EQ(0, trigger(self->fd, ids[i % 4], i));
 		if (i % 3)
@@ -460,8 +468,9 @@ TEST_F(full, close_pending)
 {
 	int i;
 
-	for (i = 0; i < 50; i++)
+	for (i = 0; i < 50; i++) {
 		ASSERT_EQ(0, submit_nop(self->fd, i, i));
+	}
 }
 
 TEST_HARNESS_MAIN

@@ -226,8 +226,9 @@ TEST_F(zoo, queue_changes)
 	ASSERT_EQ(0, add_file(self->q.fd, self->fd, EPOLLIN, variant->mode, 1,
 			      &id));
 	EXPECT_EQ(1, zoo_info(self->fd).entries);
-	for (i = 0; i < 8; i++)
+	for (i = 0; i < 8; i++) {
 		ASSERT_EQ(0, zoo_news(self->fd, i, variant->context, EPOLLIN));
+	}
 	n = get_one(self->q.fd, &ev);
 	EXPECT_EQ(1, n);
 	ASSERT_EQ(0, zoo_program(self->fd, 1, POLLZOO_ROTATE, 0));

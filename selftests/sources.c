@@ -568,11 +568,13 @@ TEST_F(source, add_ready)
 {
 	struct bench *b = &self->b;
 
-	if (is_file(b))
+	if (is_file(b)) {
 		ASSERT_EQ(0, fire(b));
+	}
 	ASSERT_EQ(0, bench_add(b, 0));
-	if (!is_file(b))
+	if (!is_file(b)) {
 		ASSERT_EQ(0, fire(b));
+	}
 	EXPECT_TRUE(one_event(b));
 }
 
@@ -584,8 +586,9 @@ TEST_F(source, remove)
 	ASSERT_EQ(0, bench_add(b, 0));
 	EXPECT_EQ(0, remove_id(b->q.fd, b->id));
 	EXPECT_EQ(0, sources_of(&b->q, 0));
-	if (is_file(b))
+	if (is_file(b)) {
 		ASSERT_EQ(0, fire(b));
+	}
 	EXPECT_EQ(0, events_left(b));
 }
 
@@ -659,8 +662,9 @@ TEST_F(source, modify_disables)
 	ASSERT_EQ(0, fire(b));
 	EXPECT_EQ(0, events_left(b));
 	ASSERT_EQ(0, bench_modify(b, 0));
-	if (!is_file(b))
+	if (!is_file(b)) {
 		ASSERT_EQ(0, fire(b));
+	}
 	EXPECT_TRUE(one_event(b));
 }
 
@@ -727,8 +731,9 @@ TEST_F(source, disable_drains)
 	ASSERT_EQ(0, disable_id(b->q.fd, b->id));
 	b->flags = KEVENT_DISABLED;
 	EXPECT_GE(b->mode == KEVENT_LEVEL ? 0 : 1, events_left(b));
-	if (b->type->kind != KEVENT_KIND_USER)
+	if (b->type->kind != KEVENT_KIND_USER) {
 		ASSERT_EQ(0, fire(b));
+	}
 	EXPECT_EQ(0, events_left(b));
 }
 
@@ -745,8 +750,9 @@ TEST_F(source, remove_drains)
 	EXPECT_EQ(left, events_left(b));
 	if (b->mode == KEVENT_LEVEL)
 		EXPECT_EQ(0, left);
-	if (is_file(b))
+	if (is_file(b)) {
 		ASSERT_EQ(0, fire(b));
+	}
 	EXPECT_EQ(0, get_now(b->q.fd));
 }
 
@@ -828,8 +834,9 @@ TEST_F(source, coalesce)
 	if (b->type->kind == KEVENT_KIND_TIMER)
 		return;	/* MODIFY begins anew; timers.c has the counts */
 	ASSERT_EQ(0, bench_add(b, 0));
-	for (i = 0; i < 5; i++)
+	for (i = 0; i < 5; i++) {
 		ASSERT_EQ(0, fire(b));
+	}
 	EXPECT_TRUE(one_event(b));
 	drain(b);
 	/* A user event may have to report the rest of its sum. */

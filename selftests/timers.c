@@ -349,10 +349,11 @@ TEST_F(timer, order)
 	int64_t base = clock_ns(variant->clock) + 20 * MSEC;
 	int i;
 
-	for (i = 0; i < 8; i++)
+	for (i = 0; i < 8; i++) {
 		ASSERT_EQ(0, add_timer(self->fd, variant->clock,
 				       KEVENT_ABSTIME, base + (7 - i) * MSEC,
 				       0, i, NULL));
+	}
 	ASSERT_EQ(8, get(self->fd, ev, 8, 8, LONG_NS));
 	for (i = 0; i < 8; i++)
 		EXPECT_EQ(7 - i, ev[i].cookie);
@@ -412,8 +413,9 @@ TEST_F(user, sum)
 {
 	int i, count;
 
-	for (i = 1; i <= 100; i++)
+	for (i = 1; i <= 100; i++) {
 		ASSERT_EQ(0, trigger(self->fd, self->id, i));
+	}
 	EXPECT_EQ(1, tail_of(&self->q, 0) - head_of(&self->q, 0));
 	EXPECT_EQ(5050, sum_now(self->fd, &count));
 	EXPECT_GE(2, count);
@@ -495,8 +497,9 @@ TEST_F(user, latest)
 	int i, n;
 
 	ASSERT_EQ(0, add_user(self->fd, KEVENT_LATEST, 8, &id));
-	for (i = 1; i <= 10; i++)
+	for (i = 1; i <= 10; i++) {
 		ASSERT_EQ(0, trigger(self->fd, id, i));
+	}
 	n = get(self->fd, ev, 0, 4, 0);
 	ASSERT_LE(1, n);
 	ASSERT_GE(2, n);
@@ -661,16 +664,18 @@ TEST_F(user, sum_threads)
 	pthread_t t[4];
 	int i, n;
 
-	for (i = 0; i < 4; i++)
+	for (i = 0; i < 4; i++) {
 		ASSERT_EQ(0, pthread_create(&t[i], NULL, pump_run, &p));
+	}
 	while (sum < want) {
 		n = get(self->fd, ev, 1, 8, LONG_NS);
 		ASSERT_LT(0, n);
 		for (i = 0; i < n; i++)
 			sum += ev[i].result;
 	}
-	for (i = 0; i < 4; i++)
+	for (i = 0; i < 4; i++) {
 		ASSERT_EQ(0, join(t[i], NULL));
+	}
 	EXPECT_EQ(want, sum);
 	EXPECT_EQ(0, p.failed);
 	EXPECT_EQ(0, get_now(self->fd));

@@ -85,8 +85,9 @@ TEST_F(wrap, full)
 	struct ukevent ev[256];
 
 	for (round = 0; round < 20; round++) {
-		for (i = 0; i < n; i++)
+		for (i = 0; i < n; i++) {
 			ASSERT_EQ(0, submit_nop(self->fd, round, i));
+		}
 		ASSERT_EQ(n, ring_collect(&self->q, 0, ev, 256));
 		for (i = 0; i < n; i++) {
 			ASSERT_EQ(i, ev[i].cookie);
@@ -118,8 +119,9 @@ TEST_F(wrap, overflow)
 	unsigned int n = variant->entries * 3 + 5, i;
 	struct ukevent ev;
 
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n; i++) {
 		ASSERT_EQ(0, submit_nop(self->fd, i, i));
+	}
 	EXPECT_EQ(n - variant->entries, pending_of(&self->q, 0));
 	for (i = 0; i < n; i++) {
 		ASSERT_EQ(1, get(self->fd, &ev, 0, 1, 0));
