@@ -83,7 +83,11 @@ void kev_item_done(struct kev_item *item, __poll_t bits)
 
 	spin_lock_irq(&r->lock);
 	kev_item_evaluate(item, bits);
-	last = !--item->busy && item->flags & KEV_DEAD;
+	last = !--item->busy;
+	/* A sweep that found it unready left the hint to us. */
+	if (last && item->where == KEV_NOWHERE)
+		kev_level_clear(item);
+	last = last && item->flags & KEV_DEAD;
 	spin_unlock_irq(&r->lock);
 	if (last)
 		kev_kind(item->ev.kind)->release(item);

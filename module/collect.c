@@ -57,7 +57,7 @@ static void kev_take_stale(struct kev_ring *r, struct kev_batch *b)
 	list_for_each_entry_safe(item, next, &r->repoll, node) {
 		if (!kev_batch_open(b, item))
 			break;
-		if (!kev_file_may_poll(item))
+		if (!kev_file_may_poll(item, task_tgid(current)))
 			continue;
 		kev_batch_take(b, item);
 		kev_unstale(item);
@@ -91,7 +91,7 @@ bool kev_repoll_wanted(struct kev_ring *r)
 
 	lockdep_assert_held(&r->lock);
 	list_for_each_entry(item, &r->repoll, node)
-		if (kev_file_may_poll(item))
+		if (kev_file_may_poll(item, task_tgid(current)))
 			return true;
 	return false;
 }
@@ -392,13 +392,17 @@ static int kev_collect(struct kev_call *call, const struct kevent_get *arg)
 			break;
 		if (!slept)
 			d = kev_deadline(arg);
-		else if (signal_pending(current))
+		else
+			kev_pass_on(call->q, call->ring); /* not for us */
+		if (slept && signal_pending(current))
 			end = -EINTR;
 		slept = true;
 		/* After the end: what came in the meantime is a partial result. */
 		if (!end)
 			end = kev_sleep(call, &min, &d);
 	}
+	if (ret && slept)
+		kev_pass_on(call->q, call->ring);
 	if (call->nr || ret)
 		return call->nr ? 0 : ret;
 	if (end == -EINTR && call->mapped && kev_satisfied(call, 1))

@@ -6,6 +6,7 @@
  * a wakeup: whatever happens in between is seen by one or the other.
  */
 #include <linux/pid.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/socket.h>
 #include <linux/stat.h>
@@ -36,18 +37,26 @@ struct file *kev_file_of(struct kev_item *item)
 	return to_file(item)->watch->file;
 }
 
-/* Whether this process may poll; in place of one that has ended, anybody. */
-bool kev_file_may_poll(struct kev_item *item)
+static bool kev_process_ended(struct pid *process)
+{
+	struct signal_struct *signal;
+	struct task_struct *task;
+	bool ended;
+
+	rcu_read_lock();
+	task = pid_task(process, PIDTYPE_TGID);
+	signal = task ? READ_ONCE(task->signal) : NULL;
+	ended = !signal || !atomic_read(&signal->live);
+	rcu_read_unlock();
+	return ended;
+}
+
+/* Whether @process may poll; in place of one that has ended, any may. */
+bool kev_file_may_poll(struct kev_item *item, struct pid *process)
 {
 	struct pid *owner = to_file(item)->owner;
-	bool may;
 
-	if (!owner || owner == task_tgid(current))
-		return true;
-	rcu_read_lock();
-	may = !pid_task(owner, PIDTYPE_TGID);
-	rcu_read_unlock();
-	return may;
+	return !owner || owner == process || kev_process_ended(owner);
 }
 
 /* All that is not an edge with a key.  CONTEXT: ring->lock */
@@ -61,7 +70,7 @@ static noinline void kev_file_woken(struct kev_file *f, u32 got)
 	if (item->flags & KEV_LEVEL)
 		kev_level_mark(item);
 	else if (!got || bits & KEV_DOUBTFUL)
-		kev_stale(item, f->owner);
+		kev_stale(item);
 	else
 		kev_news_slow(item, bits);
 }

@@ -290,7 +290,7 @@ void kev_value_suspend(struct kev_item *item);
 void kev_value_resume(struct kev_item *item);
 void kev_level_mark(struct kev_item *item);
 void kev_level_clear(struct kev_item *item);
-void kev_stale(struct kev_item *item, struct pid *owner);
+void kev_stale(struct kev_item *item);
 void kev_unstale(struct kev_item *item);
 void kev_quiet(struct kev_item *item);
 
@@ -305,7 +305,7 @@ struct kev_waiter {
 	bool woken;
 };
 
-void kev_wake_slow(struct kev_ring *r, bool news, struct pid *only);
+void kev_wake_slow(struct kev_ring *r, bool news, struct kev_item *stale);
 int kev_wait(struct kev_queue *q, struct kev_ring *r, u32 min, ktime_t deadline,
 	     bool infinite);
 void kev_pass_on(struct kev_queue *q, struct kev_ring *r);
@@ -370,7 +370,7 @@ bool kev_repoll_wanted(struct kev_ring *r);
 
 /* file.c, watch.c, timer.c, user.c, limit.c */
 struct file *kev_file_of(struct kev_item *item);
-bool kev_file_may_poll(struct kev_item *item);
+bool kev_file_may_poll(struct kev_item *item, struct pid *process);
 void kev_file_close(struct kev_file *f);
 int kev_file_init(void);
 void kev_file_exit(void);

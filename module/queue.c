@@ -319,6 +319,16 @@ static struct page *kev_page_at(struct kev_queue *q, unsigned long pgoff)
 	return q->rings[ring]->pages[claim ? pages : pgoff % pages];
 }
 
+/* A thread that exits may have been woken for events that it has not claimed. */
+static void kev_unmap(struct vm_area_struct *vma)
+{
+	kev_pass_on(vma->vm_private_data, NULL);
+}
+
+static const struct vm_operations_struct kev_vm_ops = {
+	.close = kev_unmap,
+};
+
 /*
  * The areas that the kernel writes can be mapped for reading only.  VM_IO keeps
  * MADV_DOFORK from undoing VM_DONTCOPY.
@@ -344,6 +354,8 @@ static int kev_mmap(struct file *file, struct vm_area_struct *vma)
 
 	vm_flags_mod(vma, VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP | VM_IO,
 		     VM_MAYEXEC | (claims ? 0 : VM_MAYWRITE));
+	vma->vm_private_data = q;
+	vma->vm_ops = &kev_vm_ops;
 	pgoff = vma->vm_pgoff;
 	for (at = vma->vm_start; at < vma->vm_end; at += PAGE_SIZE) {
 		ret = vm_insert_page(vma, at, kev_page_at(q, pgoff++));
@@ -429,7 +441,7 @@ static int kev_open(struct inode *inode, struct file *file)
 	return nonseekable_open(inode, file);
 }
 
-/* A thread that exits may have been woken for events that it has not claimed. */
+/* As kev_unmap(), for those who map nothing. */
 static int kev_flush(struct file *file, fl_owner_t id)
 {
 	struct kev_queue *q = file->private_data;

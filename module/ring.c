@@ -97,6 +97,12 @@ static void kev_pend(struct kev_item *item, u8 where)
 	r->overflowed++;
 }
 
+static void kev_list_stale(struct kev_item *item)
+{
+	item->where = KEV_REPOLL;
+	list_add_tail(&item->node, &item->ring->repoll);
+}
+
 /* A pending item's turn has come. */
 static void kev_unpend(struct kev_item *item)
 {
@@ -113,8 +119,8 @@ static void kev_unpend(struct kev_item *item)
 		return;
 	}
 	if (item->flags & KEV_STALE) {
-		item->where = KEV_REPOLL;
-		list_add_tail(&item->node, &r->repoll);
+		kev_list_stale(item);
+		kev_wake_slow(r, false, item);
 	}
 }
 
@@ -296,10 +302,10 @@ void kev_level_clear(struct kev_item *item)
 }
 
 /*
- * An edge source was woken by a wakeup that does not say why.  It is polled
- * again in the next getevents, of process @owner if that is not NULL.
+ * An edge source was woken by a wakeup that does not say why: it is polled again
+ * in the next getevents of a process that may do so.
  */
-void kev_stale(struct kev_item *item, struct pid *owner)
+void kev_stale(struct kev_item *item)
 {
 	struct kev_ring *r = item->ring;
 	bool news = !(item->flags & KEV_STALE);
@@ -307,14 +313,12 @@ void kev_stale(struct kev_item *item, struct pid *owner)
 	lockdep_assert_held(&r->lock);
 	if (news) {
 		item->flags |= KEV_STALE;
-		if (item->where == KEV_NOWHERE) {
-			item->where = KEV_REPOLL;
-			list_add_tail(&item->node, &r->repoll);
-		}
+		if (item->where == KEV_NOWHERE)
+			kev_list_stale(item);
 		kev_set_stale(r, r->nr_stale + 1);
 	}
 	if (unlikely(r->attention & ~KEV_BACKLOG))
-		kev_wake_slow(r, news, owner);
+		kev_wake_slow(r, news, item);
 }
 
 /* It is about to be polled. */

@@ -31,26 +31,27 @@ static void kev_waiter_passed(struct kev_waiter *w)
 }
 
 /*
- * Wakes the one that waits longest among those whose min is met.  @only: a
- * thread of that process, for a file that must be polled there, whatever its
- * min.  Returns whether somebody was woken or has his turn.
+ * Wakes the one that waits longest among those whose min is met; for a @stale
+ * source, whatever their min, among those who may poll it.  Returns whether
+ * somebody was woken or has his turn.
  */
 static bool kev_wake_list(struct list_head *waiters, u32 available,
-			  struct pid *only)
+			  struct kev_item *stale)
 {
 	struct kev_waiter *w, *chosen = NULL;
 
 	list_for_each_entry(w, waiters, node) {
-		if (only ? w->process == only : available >= w->min) {
+		if (stale ? kev_file_may_poll(stale, w->process) :
+			    available >= w->min) {
 			chosen = w;
 			break;
 		}
-		if (!only && w->turn)
+		if (!stale && w->turn)
 			return true;
 	}
 	if (!chosen)
 		return false;
-	if (!only)
+	if (!stale)
 		list_for_each_entry(w, waiters, node) {
 			if (w == chosen)
 				break;
@@ -60,15 +61,10 @@ static bool kev_wake_list(struct list_head *waiters, u32 available,
 	return true;
 }
 
-/*
- * How many events a waiter finds.  One ready level source meets any min, and so
- * does a file that must be polled again: what comes of it is not known yet.
- */
+/* How many events a waiter finds.  One ready level source meets any min. */
 static u32 kev_wake_count(struct kev_ring *r)
 {
-	if (r->nr_ready || r->nr_stale)
-		return U32_MAX;
-	return kev_ring_available(r);
+	return r->nr_ready ? U32_MAX : kev_ring_available(r);
 }
 
 /* Other rings' words are read as they are: queue->wait orders their posters. */
@@ -80,7 +76,7 @@ static u32 kev_available_anywhere(struct kev_queue *q)
 	for (i = 0; i < q->nr_rings; i++) {
 		struct kev_ring *r = q->rings[i];
 
-		if (READ_ONCE(r->nr_ready) || READ_ONCE(r->nr_stale))
+		if (READ_ONCE(r->nr_ready))
 			return U32_MAX;
 		n += kev_load(&r->shared->tail) - kev_load(&r->claim->head) +
 		     READ_ONCE(r->nr_pending);
@@ -88,15 +84,14 @@ static u32 kev_available_anywhere(struct kev_queue *q)
 	return min_t(u64, n, U32_MAX);
 }
 
-void kev_wake_slow(struct kev_ring *r, bool news, struct pid *only)
+static void kev_wake_sleeper(struct kev_ring *r, struct kev_item *stale)
 {
 	struct kev_queue *q = r->queue;
 
-	lockdep_assert_held(&r->lock);
 	if (r->attention & KEV_SLEEPER) {
-		if (kev_wake_list(&r->waiters, kev_wake_count(r), only)) {
+		if (kev_wake_list(&r->waiters, kev_wake_count(r), stale)) {
 			r->wakeups++;
-			goto pollers;
+			return;
 		}
 		if (list_empty(&r->waiters))
 			r->attention &= ~KEV_SLEEPER;
@@ -105,15 +100,21 @@ void kev_wake_slow(struct kev_ring *r, bool news, struct pid *only)
 		spin_lock(&q->wait);
 		if (list_empty(&q->waiters))
 			r->attention &= ~KEV_ANY_SLEEPER;
-		else if (kev_wake_list(&q->waiters, kev_available_anywhere(q), only))
+		else if (kev_wake_list(&q->waiters, kev_available_anywhere(q), stale))
 			r->wakeups++;
 		spin_unlock(&q->wait);
 	}
-pollers:
+}
+
+/* @stale: the source that must be polled again, NULL for events */
+void kev_wake_slow(struct kev_ring *r, bool news, struct kev_item *stale)
+{
+	lockdep_assert_held(&r->lock);
+	kev_wake_sleeper(r, stale);
 	/* A poller hooks itself first and then reads the words under our lock. */
 	if (!news || !(r->attention & KEV_POLLER))
 		return;
-	if (waitqueue_active(&q->poll))
+	if (waitqueue_active(&r->queue->poll))
 		irq_work_queue(&r->poll_work);
 	else
 		r->attention &= ~KEV_POLLER;
@@ -187,27 +188,42 @@ static void kev_turn_over(struct kev_queue *q, struct kev_ring *r,
 	kev_pass_on(q, r);
 }
 
-/* Wakes somebody for what is in the ring, or in any if @r is NULL. */
+/* As many stale sources as are looked at to find who may poll them. */
+#define KEV_PASS_STALE 64
+
+static void kev_pass_on_ring(struct kev_ring *r)
+{
+	unsigned int budget = KEV_PASS_STALE;
+	struct kev_item *item;
+
+	if (kev_wake_count(r))
+		kev_wake(r, false);
+	list_for_each_entry(item, &r->repoll, node)
+		if (budget--)
+			kev_wake_slow(r, false, item);
+		else
+			break;
+}
+
+/* Wakes others for what is in the ring, or in any if @r is NULL. */
 void kev_pass_on(struct kev_queue *q, struct kev_ring *r)
 {
 	u32 i;
 
 	for (i = 0; i < q->nr_rings; i++) {
-		struct kev_ring *ring = q->rings[i];
-
-		if (r && ring != r)
+		if (r && q->rings[i] != r)
 			continue;
-		spin_lock_irq(&ring->lock);
-		if (kev_wake_count(ring))
-			kev_wake(ring, false);
-		spin_unlock_irq(&ring->lock);
+		spin_lock_irq(&q->rings[i]->lock);
+		kev_pass_on_ring(q->rings[i]);
+		spin_unlock_irq(&q->rings[i]->lock);
 	}
 }
 
 /*
  * Sleeps until @min events are in @r, or in all rings if that is NULL.  A level source on a ready list, or a file that this process must poll again,
  * ends it too.  Returns 0, -ETIME, or -EINTR; in the latter two cases a wakeup
- * that this thread was given goes to the next one.
+ * that this thread was given, or that was withheld for its
+ * turn, goes to the next one.
  */
 int kev_wait(struct kev_queue *q, struct kev_ring *r, u32 min, ktime_t deadline,
 	     bool infinite)
@@ -254,7 +270,7 @@ int kev_wait(struct kev_queue *q, struct kev_ring *r, u32 min, ktime_t deadline,
 	}
 	__set_current_state(TASK_RUNNING);
 	kev_delist(q, r, &w);
-	if (ret && w.woken)
+	if (ret && (w.woken || w.turn))
 		kev_pass_on(q, r);
 	return ret;
 }

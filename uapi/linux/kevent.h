@@ -40,7 +40,8 @@
  * write one word, the head, in struct kevent_claim.  Both are 64-bit positions
  * that never wrap in practice; slot = position % entries.  A consumer
  *
- *	1. loads head, then tail with acquire (pairs with the kernel's release);
+ *	1. loads head with acquire (tail is not loaded before it), then tail with
+ *	   acquire (pairs with the kernel's release);
  *	2. copies the events between them, word by word, with relaxed loads;
  *	3. claims them: compare-and-swap of head to head + n, with release (the
  *	   copy is done before the kernel may reuse a slot; pairs with the
@@ -77,8 +78,8 @@
  * Some files wake their waiters without a key (inotify, signalfd, mqueue, older
  * pidfds, state changes of sockets).  An edge source on such a file is polled
  * again in the next KEVENT_IOC_GETEVENTS: for a socket, of any process; for
- * other files, of the process that registered it, for their answer can depend
- * on who asks.  @need_enter counts the sources that wait for this; a consumer
+ * other files, of the process that registered it for as long as that lives, for
+ * their answer can depend on who asks.  @need_enter counts the sources that wait for this; a consumer
  * of the mapped ring that reads it non-zero makes the ioctl.
  *
  * DOC: Lifetime
@@ -191,8 +192,8 @@ struct ukevent {
  * @tail:         position after the newest event
  * @pending:      events that wait in the kernel for room or for their turn
  * @hint:         level sources that may be ready.  Once the wakeup that makes
- *                one ready has returned, 0 is not read until a sweep found it
- *                unready
+ *                one ready has returned, 0 is not read until a sweep that polled
+ *                after it marked the source found it unready
  * @need_enter:   sources that must be polled again by an ioctl
  * @sources:      sources whose home is this ring
  * @requests:     requests in flight whose home is this ring
@@ -658,7 +659,7 @@ static inline unsigned int kevent_ring_collect(const struct kevent_map *map,
 		(map->claims + (size_t)index * map->setup.claim_bytes);
 	const char *slots = (const char *)ring + ring->slots_offset;
 	const __u64 bytes = (__u64)ring->entries * sizeof(struct ukevent);
-	__u64 head = __atomic_load_n(&claim->head, __ATOMIC_RELAXED);
+	__u64 head = __atomic_load_n(&claim->head, __ATOMIC_ACQUIRE);
 	__u64 n, i, at;
 
 	do {
@@ -683,8 +684,8 @@ static inline unsigned int kevent_ring_collect(const struct kevent_map *map,
 			memcpy(&events[i], word, sizeof(word));
 		}
 	} while (!__atomic_compare_exchange_n(&claim->head, &head, head + n, 0,
-					      __ATOMIC_RELEASE,
-					      __ATOMIC_RELAXED));
+					      __ATOMIC_ACQ_REL,
+					      __ATOMIC_ACQUIRE));
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	return (unsigned int)n;
 }
