@@ -152,7 +152,7 @@ TEST_F(Collector, ABusyHomeRingDoesNotStarveTheOthers) {
 }
 
 TEST_F(Collector, LevelEventsDoNotStarveTheRing) {
-    collector one(rings, {.ring = 0, .sweeps = pace::fixed(1, 1ns)});
+    collector one(rings, {.ring = 0, .sweeps = pace::adaptive(1, 1ns)});
     ready_level_file();
     post(50);
     std::array<event, 1> single{};
@@ -160,6 +160,17 @@ TEST_F(Collector, LevelEventsDoNotStarveTheRing) {
         ASSERT_EQ(one.collect(single).value(), 1U);
     EXPECT_GE(one.statistics().ring_events, 50U);
     EXPECT_GE(one.statistics().level_events, 49U);
+}
+
+TEST_F(Collector, RingAndLevelEventsShareTheRoom) {
+    collector one(rings, {.ring = 0});
+    for (int i = 0; i < 20; i++)
+        ready_level_file();
+    post(17);
+    ASSERT_EQ(one.collect(std::span(out).first(1)).value(), 1U);
+    EXPECT_EQ(one.collect(out).value(), 16U);
+    EXPECT_EQ(one.statistics().level_events, 8U);
+    EXPECT_EQ(one.statistics().ring_events, 1U + 8U);
 }
 
 TEST_F(Collector, AFixedCountIsKept) {
@@ -248,6 +259,12 @@ TEST(AdaptivePace, HoldsTheBound) {
         EXPECT_LE(seen.oldest, 500'000) << batch.count();
         EXPECT_GT(seen.delivered, 100U);
     }
+}
+
+TEST(AdaptivePace, CountsTheTimeBetweenCallsIntoTheBound) {
+    const auto seen = simulate({40us, 500us, 0.05, 100us});
+    EXPECT_LE(seen.oldest, 500'000 + 50'000) << "a call came that much later";
+    EXPECT_GT(seen.delivered, 100U);
 }
 
 TEST(AdaptivePace, TheBoundWinsOverTheBudget) {

@@ -122,6 +122,13 @@ TEST_F(Reclaimer, ASourceThatIsGoneIsNoError) {
     EXPECT_EQ(alive, 0);
 }
 
+TEST_F(Reclaimer, AnEntryOfASourceThatIsGoneMayBeUnclaimed) {
+    rings.trigger(id).value();
+    rings.remove(id).value();
+    EXPECT_TRUE(reclaim.retire(remove(id), held));
+    EXPECT_EQ(alive, 1);
+}
+
 TEST_F(Reclaimer, AFailedRemovalLeavesTheObjectAlone) {
     EXPECT_EQ(reclaim.retire(remove_and_close(id, -1), held).error(),
               errno_code(EBADF));
