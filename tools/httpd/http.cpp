@@ -121,6 +121,8 @@ parsed parse(std::string_view input) {
     error_code error;
     const auto length = parser.put(
         boost::asio::const_buffer(input.data(), input.size()), error);
+    if (error == beast::error::header_limit)
+        return too_long(input);
     if (error && error != beast::error::need_more)
         return bad(status_of(error));
     if (!parser.is_header_done())

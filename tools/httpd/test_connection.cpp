@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: MIT
+#include "connection.hpp"
+#include "files.hpp"
+#include "test_support.hpp"
+
+#include <array>
+#include <gtest/gtest.h>
+#include <string>
+#include <sys/socket.h>
+
+namespace httpd {
+namespace {
+
+using next = connection::next;
+
+constexpr const char *get_a = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+
+class Connection : public ::testing::Test {
+protected:
+    Connection() : Connection(make_pair()) {}
+
+    explicit Connection(std::array<int, 2> ends)
+        : ours_(ends[0]),
+          theirs_(ends[1]),
+          talk_(ours_.get(), pages_, traffic_) {
+        tree_.write("a", "hello");
+        tree_.write("big", std::string(3 << 20, 'b'));
+    }
+
+    static std::array<int, 2> make_pair() {
+        std::array<int, 2> ends{};
+        EXPECT_EQ(
+            ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends.data()),
+            0);
+        return ends;
+    }
+
+    void say(const std::string &text) const {
+        EXPECT_EQ(::send(theirs_.get(), text.data(), text.size(), 0),
+                  static_cast<ssize_t>(text.size()));
+    }
+
+    /// What has arrived; ends_ says whether that was the end.
+    std::string hear() {
+        std::string all;
+        char buffer[65536];
+        for (;;) {
+            const auto got = ::recv(theirs_.get(), buffer, sizeof(buffer), 0);
+            ends_ = got == 0;
+            if (got <= 0)
+                return all;
+            all.append(buffer, static_cast<std::size_t>(got));
+        }
+    }
+
+    static std::size_t count(const std::string &text, const std::string &part) {
+        std::size_t found = 0;
+        for (auto at = text.find(part); at != std::string::npos;
+             at = text.find(part, at + 1))
+            found++;
+        return found;
+    }
+
+    tree tree_;
+    const site pages_{tree_.root().string()};
+    traffic traffic_;
+    descriptor ours_;
+    descriptor theirs_;
+    connection talk_;
+    bool ends_ = false;
+};
+
+TEST_F(Connection, AnswersAndWaits) {
+    say(get_a);
+    EXPECT_EQ(talk_.ready(false), next::wait);
+    EXPECT_TRUE(hear().ends_with("\r\n\r\nhello"));
+    EXPECT_TRUE(talk_.moved());
+    EXPECT_FALSE(talk_.moved());
+    EXPECT_EQ(traffic_.requests, 1u);
+}
+
+TEST_F(Connection, PutsPiecesTogether) {
+    for (const char c : std::string(get_a)) {
+        say(std::string(1, c));
+        EXPECT_EQ(talk_.ready(false), next::wait);
+    }
+    EXPECT_TRUE(hear().ends_with("hello"));
+}
+
+TEST_F(Connection, HalfARequestIsNoProgress) {
+    say("GET /a HT");
+    EXPECT_EQ(talk_.ready(false), next::wait);
+    EXPECT_FALSE(talk_.moved());
+}
+
+TEST_F(Connection, AnswersPipelinedRequestsInOrder) {
+    std::string many;
+    for (int i = 0; i < 20; i++)
+        many += i % 2 ? get_a : "HEAD /none HTTP/1.1\r\nHost: h\r\n\r\n";
+    say(many);
+    auto what = talk_.ready(false);
+    while (what == next::again)
+        what = talk_.advance();
+    EXPECT_EQ(what, next::wait);
+    const auto heard = hear();
+    EXPECT_EQ(count(heard, "HTTP/1.1 404"), 10u);
+    EXPECT_EQ(count(heard, "hello"), 10u);
+    EXPECT_LT(heard.find("404"), heard.find("hello"));
+}
+
+TEST_F(Connection, SendsNoBodyForHead) {
+    say("HEAD /a HTTP/1.1\r\nHost: h\r\n\r\n");
+    EXPECT_EQ(talk_.ready(false), next::wait);
+    const auto heard = hear();
+    EXPECT_NE(heard.find("Content-Length: 5\r\n"), std::string::npos);
+    EXPECT_TRUE(heard.ends_with("\r\n\r\n"));
+}
+
+TEST_F(Connection, SendsALargeFileAsThePeerTakesIt) {
+    say("GET /big HTTP/1.1\r\nHost: h\r\n\r\n");
+    std::string heard;
+    auto what = talk_.ready(false);
+    bool blocked = false;
+    for (int i = 0; i < 100000 && heard.size() < 3u << 20; i++) {
+        blocked |= what == next::wait && talk_.sending();
+        heard += hear();
+        what = what == next::again ? talk_.advance() : talk_.ready(false);
+    }
+    EXPECT_TRUE(blocked);
+    EXPECT_EQ(count(heard.substr(heard.find("\r\n\r\n") + 4), "b"), 3u << 20);
+    EXPECT_EQ(what, next::wait);
+}
+
+TEST_F(Connection, ClosesWhenAsked) {
+    say("GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    EXPECT_EQ(talk_.ready(false), next::close);
+    EXPECT_NE(hear().find("Connection: close"), std::string::npos);
+}
+
+TEST_F(Connection, AnswersBeforeItHeedsTheEnd) {
+    say(get_a);
+    ::shutdown(theirs_.get(), SHUT_WR);
+    EXPECT_EQ(talk_.ready(true), next::close);
+    EXPECT_TRUE(hear().ends_with("hello"));
+}
+
+TEST_F(Connection, LingersAfterGarbage) {
+    say("garbage\r\n\r\nmore");
+    EXPECT_EQ(talk_.ready(false), next::linger);
+    EXPECT_TRUE(hear().starts_with("HTTP/1.1 400"));
+    EXPECT_TRUE(ends_);
+    say("still more");
+    EXPECT_EQ(talk_.ready(false), next::linger);
+    theirs_.reset();
+    EXPECT_EQ(talk_.ready(true), next::close);
+}
+
+TEST_F(Connection, LingersForABodyThatNobodyReads) {
+    say("GET /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc");
+    EXPECT_EQ(talk_.ready(false), next::linger);
+    const auto heard = hear();
+    EXPECT_TRUE(heard.ends_with("hello"));
+    EXPECT_NE(heard.find("Connection: close"), std::string::npos);
+}
+
+TEST_F(Connection, LimitsTheHead) {
+    say("GET / HTTP/1.1\r\nHost: h\r\nX: " + std::string(head_limit, 'x'));
+    EXPECT_EQ(talk_.ready(false), next::linger);
+    EXPECT_TRUE(hear().starts_with("HTTP/1.1 431"));
+}
+
+TEST_F(Connection, SaysThatARequestCameTooSlowly) {
+    talk_.time_out();
+    EXPECT_EQ(hear(), "");
+    say("GET /a");
+    EXPECT_EQ(talk_.ready(false), next::wait);
+    talk_.time_out();
+    EXPECT_TRUE(hear().starts_with("HTTP/1.1 408"));
+}
+
+TEST_F(Connection, WindsDown) {
+    EXPECT_EQ(talk_.wind_down(), next::close);
+}
+
+TEST_F(Connection, AnswersWhatWasAskedWhenItWindsDown) {
+    say(get_a);
+    EXPECT_EQ(talk_.wind_down(), next::close);
+    const auto heard = hear();
+    EXPECT_TRUE(heard.ends_with("hello"));
+    EXPECT_NE(heard.find("Connection: close"), std::string::npos);
+}
+
+TEST_F(Connection, FinishesAResponseWhenItWindsDown) {
+    say("GET /big HTTP/1.1\r\nHost: h\r\n\r\n");
+    auto what = talk_.ready(false);
+    what = talk_.wind_down();
+    std::string heard;
+    for (int i = 0; i < 100000 && what != next::close; i++) {
+        heard += hear();
+        what = talk_.ready(false);
+    }
+    heard += hear();
+    EXPECT_EQ(what, next::close);
+    EXPECT_EQ(count(heard.substr(heard.find("\r\n\r\n") + 4), "b"), 3u << 20);
+}
+
+TEST_F(Connection, GivesUpOnAFileThatShrinks) {
+    say("GET /big HTTP/1.1\r\nHost: h\r\n\r\n");
+    auto what = talk_.ready(false);
+    std::filesystem::resize_file(tree_.root() / "big", 100);
+    for (int i = 0; i < 1000 && what != next::close; i++) {
+        hear();
+        what = talk_.ready(false);
+    }
+    EXPECT_EQ(what, next::close);
+}
+
+} // namespace
+} // namespace httpd
