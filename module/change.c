@@ -17,11 +17,6 @@ const struct kev_kind *kev_kind(unsigned int kind)
 	return kind < ARRAY_SIZE(kev_kinds) ? kev_kinds[kind] : NULL;
 }
 
-static u64 kev_new_id(struct kev_queue *q, u32 index)
-{
-	return (u64)atomic_inc_return(&q->generation) << 32 | index;
-}
-
 static void kev_count_sources(struct kev_ring *r, int change)
 {
 	lockdep_assert_held(&r->lock);
@@ -62,6 +57,8 @@ void kev_item_init(struct kev_item *item, struct kev_ring *r,
 static void kev_item_evaluate(struct kev_item *item, __poll_t bits)
 {
 	lockdep_assert_held(&item->ring->lock);
+	if (item->ev.kind == KEVENT_KIND_FILE) /* the mask may have changed since */
+		bits &= (__force __poll_t)item->events;
 	if (!bits || item->flags & (KEV_DEAD | KEV_DISABLED))
 		return;
 	if (item->flags & KEV_LEVEL)
@@ -116,7 +113,7 @@ static struct kev_item *kev_item_lock(struct kev_queue *q, u64 id)
 	struct kev_item *item;
 
 	xa_lock(&q->items);
-	item = xa_load(&q->items, (u32)id);
+	item = id ? xa_load(&q->items, KEV_INDEX(id)) : NULL;
 	if (item) {
 		spin_lock_irq(&item->ring->lock);
 		if (item->ev.id != id || item->flags & KEV_DEAD) {
@@ -140,11 +137,13 @@ static int kev_item_insert(struct kev_queue *q, struct kev_item *item)
 	u32 index;
 	int ret;
 
-	ret = xa_alloc(&q->items, &index, item, xa_limit_31b, GFP_KERNEL_ACCOUNT);
+	ret = xa_alloc(&q->items, &index, item,
+		       XA_LIMIT(0, (1U << KEV_INDEX_BITS) - 1), GFP_KERNEL_ACCOUNT);
 	if (ret)
 		return ret == -EBUSY ? -ENOSPC : ret;
 	spin_lock_irq(&r->lock);
-	WRITE_ONCE(item->ev.id, kev_new_id(q, index));
+	WRITE_ONCE(item->ev.id, atomic64_inc_return(&q->generation) << KEV_INDEX_BITS |
+					index);
 	kev_count_sources(r, 1);
 	spin_unlock_irq(&r->lock);
 	return 0;
@@ -174,13 +173,15 @@ static void kev_item_enable(struct kev_item *item)
 static bool kev_remove_item(struct kev_queue *q, struct kev_item *item)
 	__releases(&q->items.xa_lock)
 {
+	struct kev_ring *r = item->ring;
 	bool unclaimed, last;
 
-	spin_lock_irq(&item->ring->lock);
-	unclaimed = kev_ring_unclaimed(item->ring, item);
+	/* First: once it is dead and unlocked, its last user may free it. */
+	__xa_erase(&q->items, KEV_INDEX(item->ev.id));
+	spin_lock_irq(&r->lock);
+	unclaimed = kev_ring_unclaimed(r, item);
 	last = kev_item_kill(item);
-	spin_unlock_irq(&item->ring->lock);
-	__xa_erase(&q->items, (u32)item->ev.id);
+	spin_unlock_irq(&r->lock);
 	xa_unlock(&q->items);
 	if (last)
 		kev_kind(item->ev.kind)->release(item);
@@ -194,7 +195,7 @@ static long kev_remove_id(struct kev_queue *q, u64 id, struct file *must_be)
 	long ret = -ENOENT;
 
 	xa_lock(&q->items);
-	item = xa_load(&q->items, (u32)id);
+	item = id ? xa_load(&q->items, KEV_INDEX(id)) : NULL;
 	if (item && READ_ONCE(item->ev.id) == id) {
 		if (!must_be || kev_file_of(item) == must_be)
 			return kev_remove_item(q, item) ? KEVENT_UNCLAIMED : 0;
@@ -367,7 +368,7 @@ static long kev_submit(struct kev_queue *q, struct kevent_change *c)
 		return -EINVAL;
 	kev_item_init(&item, r, c);
 	item.flags |= KEV_ONCE;
-	item.ev.id = kev_new_id(q, U32_MAX);
+	item.ev.id = KEV_REQUEST | atomic64_inc_return(&q->requests);
 	item.ev.result = c->value;
 
 	spin_lock_irq(&r->lock);
@@ -456,6 +457,8 @@ long kev_changes(struct kev_queue *q, u64 changes, u32 nr, u32 *done)
 	if (nr > KEVENT_MAX_CHANGES || changes & 7)
 		return -EINVAL;
 	for (; *done < nr; ++*done, to++) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
 		if (copy_from_user(&c, to, sizeof(c)))
 			return -EFAULT;
 		c.result = kev_change_one(q, &c);
@@ -464,8 +467,6 @@ long kev_changes(struct kev_queue *q, u64 changes, u32 nr, u32 *done)
 				kev_remove_id(q, c.id, NULL);
 			return -EFAULT;
 		}
-		if (fatal_signal_pending(current))
-			return -EINTR;
 		cond_resched();
 	}
 	return 0;

@@ -42,9 +42,12 @@ static void kev_batch_take(struct kev_batch *b, struct kev_item *item)
 	b->item[b->n++] = item;
 }
 
+/* A file whose poll may take long is polled alone: others do not wait for it. */
 static bool kev_batch_open(const struct kev_batch *b, const struct kev_item *item)
 {
-	return b->n < KEV_BATCH && item->busy < U16_MAX;
+	if (!b->n)
+		return true;
+	return b->n < KEV_BATCH && !((b->item[0]->flags | item->flags) & KEV_SLEEPY);
 }
 
 /* The files that this process may poll, out of those woken without a key. */
@@ -82,6 +85,7 @@ static void kev_repoll(struct kev_ring *r)
 		smp_mb();
 		for (i = 0; i < b.n; i++)
 			kev_item_done(b.item[i], kev_file_kind.poll(b.item[i]));
+		cond_resched();
 	}
 }
 
@@ -102,8 +106,11 @@ static bool kev_settle(struct kev_item *item, __poll_t bits, struct ukevent *ev)
 	item->busy--;
 	if (item->flags & (KEV_DEAD | KEV_DISABLED) || !(item->flags & KEV_LEVEL))
 		return false;
-	if (item->ev.kind != KEVENT_KIND_FILE)
-		bits = kev_value_poll(item); /* an ACK may have come since */
+	/* An ACK or a new mask may have come since. */
+	if (item->ev.kind == KEVENT_KIND_FILE)
+		bits &= (__force __poll_t)item->events;
+	else
+		bits = kev_value_poll(item);
 	if (!bits) {
 		if (item->where == KEV_NOWHERE && !item->busy)
 			kev_level_clear(item);
@@ -178,6 +185,7 @@ static int kev_sweep(struct kev_ring *r, struct kev_call *call, u32 room)
 		call->nr += n;
 		call->level |= n;
 		room -= n;
+		cond_resched();
 	}
 	return 0;
 }
@@ -396,7 +404,10 @@ static int kev_collect(struct kev_call *call, const struct kevent_get *arg)
 			kev_pass_on(call->q, call->ring); /* not for us */
 		if (slept && signal_pending(current))
 			end = -EINTR;
+		else if (slept && !d.infinite && !ktime_before(ktime_get(), d.last))
+			end = -ETIME;
 		slept = true;
+		cond_resched();
 		/* After the end: what came in the meantime is a partial result. */
 		if (!end)
 			end = kev_sleep(call, &min, &d);

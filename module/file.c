@@ -5,6 +5,7 @@
  * A source is hooked first and polled then, and what poll answers is treated as
  * a wakeup: whatever happens in between is seen by one or the other.
  */
+#include <linux/magic.h>
 #include <linux/pid.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -224,7 +225,7 @@ static bool kev_file_post_closed(struct kev_item *item)
 	kev_item_kill(item);
 	item->ev.events = EPOLLHUP;
 	item->ev.flags |= KEVENT_EV_CLOSED;
-	kev_post(item);
+	kev_ring_put(r, item);
 	kev_wake(r, true);
 	return true;
 }
@@ -246,7 +247,7 @@ void kev_file_close(struct kev_file *f)
 	closed = item->ev.id && kev_file_post_closed(item);
 	spin_unlock_irq(&r->lock);
 	if (closed)
-		__xa_erase(&q->items, (u32)item->ev.id);
+		__xa_erase(&q->items, KEV_INDEX(item->ev.id));
 	xa_unlock(&q->items);
 	if (!closed)
 		return;
@@ -274,6 +275,16 @@ static bool kev_polled_by_any(struct file *file)
 	return S_ISSOCK(file_inode(file)->i_mode) || file->f_op == &kev_fops;
 }
 
+/* Sockets, pipes and descriptors of the eventfd kind look at words. */
+static bool kev_poll_may_sleep(struct file *file)
+{
+	struct inode *inode = file_inode(file);
+
+	return !(S_ISSOCK(inode->i_mode) || S_ISFIFO(inode->i_mode) ||
+		 inode->i_sb->s_magic == ANON_INODE_FS_MAGIC ||
+		 file->f_op == &kev_fops);
+}
+
 /* Takes over the reference to @file. */
 static struct kev_item *kev_file_new(struct kev_queue *q,
 				     const struct kevent_change *c,
@@ -295,6 +306,8 @@ static struct kev_item *kev_file_new(struct kev_queue *q,
 	}
 	if (!kev_polled_by_any(file))
 		f->owner = get_pid(task_tgid(current));
+	if (kev_poll_may_sleep(file))
+		f->item.flags |= KEV_SLEEPY;
 	return &f->item;
 }
 

@@ -101,6 +101,7 @@ enum {
 #define KEV_SET BIT(8)	   /* level timer or user event: ready until ACK; others:
 			      gathered while disabled */
 #define KEV_ONCE BIT(9)	   /* freed when its event is in the ring */
+#define KEV_SLEEPY BIT(10) /* polling its file may take long; constant */
 
 /* What keeps an edge from being just posted */
 #define KEV_UNUSUAL (KEV_ONESHOT | KEV_LEVEL | KEV_DISABLED | KEV_DEAD)
@@ -115,7 +116,7 @@ enum {
  * @events: subscribed poll bits
  * @flags:  KEV_*
  * @where:  KEV_NOWHERE, ...
- * @busy:   users outside the locks
+ * @busy:   users outside the locks, each a thread
  */
 struct kev_item {
 	struct list_head node;
@@ -124,9 +125,17 @@ struct kev_item {
 	struct kev_ring *ring;
 	u16 events;
 	u16 flags;
-	u8 where;
-	u16 busy;
+	u32 busy : 29;
+	u32 where : 3;
 };
+
+/*
+ * An id: the index in queue->items, above it a generation.  A request's has the
+ * top bit and a count.
+ */
+#define KEV_INDEX_BITS 24
+#define KEV_INDEX(id) ((u32)(id) & ((1U << KEV_INDEX_BITS) - 1))
+#define KEV_REQUEST BIT_ULL(63)
 
 /* One tree of timers and its hrtimer, for each clock */
 struct kev_clock {
@@ -197,7 +206,8 @@ struct kev_queue {
 	u32 next;     /* where the next collection from any ring begins */
 	struct kev_user *user;
 	struct xarray items;
-	atomic_t generation;
+	atomic64_t generation; /* of sources */
+	atomic64_t requests;   /* submitted so far */
 
 	spinlock_t wait;
 	struct list_head waiters;
@@ -278,7 +288,7 @@ size_t kev_ring_bytes(u32 entries);
 u64 kev_ring_head(struct kev_ring *r);
 bool kev_ring_unclaimed(struct kev_ring *r, const struct kev_item *item);
 u32 kev_ring_available(struct kev_ring *r);
-#define KEV_DRAIN_ENTER 64
+#define KEV_DRAIN_ENTER 1024
 void kev_ring_drain(struct kev_ring *r, unsigned int budget);
 void kev_post(struct kev_item *item);
 bool kev_ring_ready(struct kev_ring *r);

@@ -372,7 +372,7 @@ static bool kev_ring_readable(struct kev_ring *r)
 
 	spin_lock_irq(&r->lock);
 	r->attention |= KEV_POLLER;
-	readable = kev_ring_available(r) || r->hint || r->nr_stale;
+	readable = kev_ring_available(r) || r->hint || kev_repoll_wanted(r);
 	spin_unlock_irq(&r->lock);
 	return readable;
 }
@@ -383,9 +383,9 @@ static __poll_t kev_poll(struct file *file, poll_table *table)
 	__poll_t mask = 0;
 	u32 i;
 
+	poll_wait(file, &q->poll, table);
 	if (!kev_queue_ready(q))
 		return EPOLLERR;
-	poll_wait(file, &q->poll, table);
 	for (i = 0; i < q->nr_rings; i++)
 		if (kev_ring_readable(q->rings[i]))
 			mask = EPOLLIN | EPOLLRDNORM;

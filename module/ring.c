@@ -125,8 +125,8 @@ static void kev_unpend(struct kev_item *item)
 }
 
 /*
- * Moves what waits into the ring: overflow first, in order, then up to @budget
- * gatherers are looked at, which can move once their last entry is claimed.
+ * Looks at up to @budget of those that wait, and moves them into the ring: overflow
+ * first, in order, then gatherers, which can move once their last entry is claimed.
  * If the ring is empty, the first of them can.
  */
 void kev_ring_drain(struct kev_ring *r, unsigned int budget)
@@ -135,12 +135,12 @@ void kev_ring_drain(struct kev_ring *r, unsigned int budget)
 
 	lockdep_assert_held(&r->lock);
 	list_for_each_entry_safe(item, next, &r->pending, node) {
-		if (!kev_ring_room(r))
+		if (!budget-- || !kev_ring_room(r))
 			return;
 		kev_unpend(item);
 	}
 	list_for_each_entry_safe(item, next, &r->merging, node) {
-		if (!budget-- || !kev_ring_room(r))
+		if (!budget || !budget-- || !kev_ring_room(r))
 			return;
 		if (kev_ring_unclaimed(r, item))
 			list_move_tail(&item->node, &r->merging);
@@ -149,7 +149,8 @@ void kev_ring_drain(struct kev_ring *r, unsigned int budget)
 	}
 }
 
-#define KEV_DRAIN_POST 2
+/* A wakeup's share of that, with interrupts off */
+#define KEV_DRAIN_POST 16
 
 /* Whether an event may go into the ring: there is room, and nothing waits for it. */
 bool kev_ring_ready(struct kev_ring *r)
@@ -237,6 +238,7 @@ void kev_value(struct kev_item *item, s64 value)
 		item->ev.result = value;
 	else
 		item->ev.result += value;
+	item->flags &= ~KEV_SET;
 	if (item->flags & KEV_ONESHOT)
 		item->flags |= KEV_DISABLED;
 
@@ -268,8 +270,8 @@ void kev_value_suspend(struct kev_item *item)
 
 void kev_value_resume(struct kev_item *item)
 {
-	item->flags &= ~KEV_SET;
-	kev_value(item, item->flags & KEV_LATEST ? item->ev.result : 0);
+	if (item->flags & KEV_SET)
+		kev_value(item, item->flags & KEV_LATEST ? item->ev.result : 0);
 }
 
 /* A level source may be ready: the hint first, then whoever sleeps. */
@@ -337,6 +339,8 @@ void kev_quiet(struct kev_item *item)
 	lockdep_assert_held(&r->lock);
 	if (item->where != KEV_NOWHERE)
 		list_del(&item->node);
+	if (item->where == KEV_PENDING)
+		item->ev.events = 0; /* the newest entry had fewer bits */
 	if (item->where == KEV_PENDING || item->where == KEV_MERGING)
 		kev_set_pending(r, r->nr_pending - 1);
 	else if (item->where == KEV_READY)
@@ -428,6 +432,8 @@ struct kev_ring *kev_ring_create(struct kev_queue *q, u32 index, int node,
 	INIT_LIST_HEAD(&r->repoll);
 	INIT_LIST_HEAD(&r->waiters);
 	init_irq_work(&r->poll_work, kev_poll_work);
+	/* For those who polled the queue before it was set up. */
+	r->attention = KEV_POLLER;
 	r->queue = q;
 	r->index = index;
 	r->node = node;

@@ -12,8 +12,9 @@
 #include "kev.h"
 
 #define KEV_BACKOFF_MAX (10 * NSEC_PER_MSEC)
-/* Timers that one interrupt looks at before it lets others run. */
+/* Timers that one interrupt looks at, and how long it then lets others run. */
 #define KEV_EXPIRE_BATCH 64
+#define KEV_EXPIRE_PAUSE (50 * NSEC_PER_USEC)
 
 static unsigned long timer_floor_ns = 100 * NSEC_PER_USEC;
 module_param(timer_floor_ns, ulong, 0644);
@@ -27,6 +28,7 @@ struct kev_timer {
 	u64 period; /* 0: one expiry */
 	u32 backoff;
 	u8 clock;
+	u8 tree; /* where it is armed */
 	bool armed;
 };
 
@@ -43,7 +45,7 @@ static struct kev_timer *to_timer(struct kev_item *item)
 
 static struct kev_clock *kev_clock_of(struct kev_timer *t)
 {
-	return &t->item.ring->clocks[t->clock];
+	return &t->item.ring->clocks[t->tree];
 }
 
 static ktime_t kev_now(struct kev_clock *clock)
@@ -118,7 +120,9 @@ static enum hrtimer_restart kev_timer_fire(struct hrtimer *timer)
 	 * under it too, and we do not overwrite each other.
 	 */
 	if (first && !hrtimer_is_queued(timer))
-		hrtimer_start(timer, first->expires, HRTIMER_MODE_ABS);
+		hrtimer_start(timer, max(first->expires,
+					 ktime_add_ns(now, KEV_EXPIRE_PAUSE)),
+			      HRTIMER_MODE_ABS);
 	spin_unlock_irqrestore(&r->lock, flags);
 	return HRTIMER_NORESTART;
 }
@@ -137,10 +141,15 @@ static void kev_timer_disarm(struct kev_item *item)
 static void kev_timer_arm(struct kev_item *item)
 {
 	struct kev_timer *t = to_timer(item);
-	struct kev_clock *clock = kev_clock_of(t);
+	struct kev_clock *clock;
 
 	kev_timer_disarm(item);
 	t->backoff = 0;
+	/* Setting the clock does not move what is relative. */
+	t->tree = t->clock;
+	if (t->clock == KEV_REALTIME && !(item->flags & KEV_ABSTIME))
+		t->tree = KEV_MONOTONIC;
+	clock = kev_clock_of(t);
 	if (item->flags & KEV_ABSTIME)
 		t->base = ns_to_ktime(t->value);
 	else

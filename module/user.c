@@ -53,7 +53,8 @@ long kev_user_trigger(struct kev_item *item, const struct kevent_change *c)
 		return 0;
 	}
 	item->ev.result = value;
-	item->flags |= KEV_SET;
+	if (item->where != KEV_PENDING && item->where != KEV_MERGING)
+		item->flags |= KEV_SET;
 	if (!(item->flags & KEV_DISABLED))
 		kev_level_mark(item);
 	return 0;

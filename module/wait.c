@@ -30,13 +30,18 @@ static void kev_waiter_passed(struct kev_waiter *w)
 	wake_up_process(w->task);
 }
 
+enum kev_woke {
+	KEV_NOBODY,
+	KEV_WOKEN,
+	KEV_WITHHELD, /* somebody has his turn */
+};
+
 /*
  * Wakes the one that waits longest among those whose min is met; for a @stale
- * source, whatever their min, among those who may poll it.  Returns whether
- * somebody was woken or has his turn.
+ * source, whatever their min, among those who may poll it.
  */
-static bool kev_wake_list(struct list_head *waiters, u32 available,
-			  struct kev_item *stale)
+static enum kev_woke kev_wake_list(struct list_head *waiters, u32 available,
+				   struct kev_item *stale)
 {
 	struct kev_waiter *w, *chosen = NULL;
 
@@ -47,10 +52,10 @@ static bool kev_wake_list(struct list_head *waiters, u32 available,
 			break;
 		}
 		if (!stale && w->turn)
-			return true;
+			return KEV_WITHHELD;
 	}
 	if (!chosen)
-		return false;
+		return KEV_NOBODY;
 	if (!stale)
 		list_for_each_entry(w, waiters, node) {
 			if (w == chosen)
@@ -58,7 +63,7 @@ static bool kev_wake_list(struct list_head *waiters, u32 available,
 			kev_waiter_passed(w);
 		}
 	kev_wake_one(chosen);
-	return true;
+	return KEV_WOKEN;
 }
 
 /* How many events a waiter finds.  One ready level source meets any min. */
@@ -70,7 +75,7 @@ static u32 kev_wake_count(struct kev_ring *r)
 /* Other rings' words are read as they are: queue->wait orders their posters. */
 static u32 kev_available_anywhere(struct kev_queue *q)
 {
-	u64 n = 0;
+	u64 n = 0, head;
 	u32 i;
 
 	for (i = 0; i < q->nr_rings; i++) {
@@ -78,32 +83,35 @@ static u32 kev_available_anywhere(struct kev_queue *q)
 
 		if (READ_ONCE(r->nr_ready))
 			return U32_MAX;
-		n += kev_load(&r->shared->tail) - kev_load(&r->claim->head) +
-		     READ_ONCE(r->nr_pending);
+		/* The head first: too many are better than too few. */
+		head = smp_load_acquire((u64 __force *)&r->claim->head);
+		n += kev_load(&r->shared->tail) - head + READ_ONCE(r->nr_pending);
 	}
 	return min_t(u64, n, U32_MAX);
 }
 
-static void kev_wake_sleeper(struct kev_ring *r, struct kev_item *stale)
+/* Those who wait for this ring first, then those who wait for any. */
+static enum kev_woke kev_wake_sleeper(struct kev_ring *r, struct kev_item *stale)
 {
 	struct kev_queue *q = r->queue;
+	enum kev_woke woke = KEV_NOBODY;
 
 	if (r->attention & KEV_SLEEPER) {
-		if (kev_wake_list(&r->waiters, kev_wake_count(r), stale)) {
-			r->wakeups++;
-			return;
-		}
+		woke = kev_wake_list(&r->waiters, kev_wake_count(r), stale);
 		if (list_empty(&r->waiters))
 			r->attention &= ~KEV_SLEEPER;
 	}
-	if (r->attention & KEV_ANY_SLEEPER) {
+	if (woke == KEV_NOBODY && r->attention & KEV_ANY_SLEEPER) {
 		spin_lock(&q->wait);
 		if (list_empty(&q->waiters))
 			r->attention &= ~KEV_ANY_SLEEPER;
-		else if (kev_wake_list(&q->waiters, kev_available_anywhere(q), stale))
-			r->wakeups++;
+		else
+			woke = kev_wake_list(&q->waiters, kev_available_anywhere(q),
+					     stale);
 		spin_unlock(&q->wait);
 	}
+	r->wakeups += woke == KEV_WOKEN;
+	return woke;
 }
 
 /* @stale: the source that must be polled again, NULL for events */
@@ -127,42 +135,64 @@ void kev_poll_work(struct irq_work *work)
 	wake_up_poll(&r->queue->poll, EPOLLIN | EPOLLRDNORM);
 }
 
-/* What this thread would find in @r; from here on it is woken for news of it. */
-static u32 kev_look(struct kev_ring *r, u32 attention)
+/* What this thread would find in @r.  CONTEXT: ring->lock */
+static u32 kev_look(struct kev_ring *r)
 {
-	lockdep_assert_held(&r->lock);
 	kev_ring_drain(r, KEV_DRAIN_ENTER);
-	r->attention |= attention;
 	if (r->nr_ready || kev_repoll_wanted(r))
 		return U32_MAX;
 	return kev_ring_available(r);
+}
+
+/* Puts the waiter on its list, unless it is there.  CONTEXT: the list's lock */
+static void kev_list(struct list_head *waiters, struct kev_waiter *w)
+{
+	if (!w->woken && list_empty(&w->node))
+		list_add_tail(&w->node, waiters);
+}
+
+static u64 kev_enlist_ring(struct kev_ring *r, struct kev_waiter *w)
+{
+	u64 n;
+
+	spin_lock_irq(&r->lock);
+	r->attention |= KEV_SLEEPER;
+	kev_list(&r->waiters, w);
+	n = kev_look(r);
+	spin_unlock_irq(&r->lock);
+	return n;
+}
+
+/*
+ * Every ring's posters are told before any ring is counted: the one that posts
+ * what makes up the number either sees us or is seen.
+ */
+static u64 kev_enlist_any(struct kev_queue *q, struct kev_waiter *w)
+{
+	u64 n = 0;
+	u32 i;
+
+	spin_lock_irq(&q->wait);
+	kev_list(&q->waiters, w);
+	spin_unlock_irq(&q->wait);
+	for (i = 0; i < q->nr_rings; i++) {
+		spin_lock_irq(&q->rings[i]->lock);
+		q->rings[i]->attention |= KEV_ANY_SLEEPER;
+		spin_unlock_irq(&q->rings[i]->lock);
+	}
+	for (i = 0; i < q->nr_rings; i++) {
+		spin_lock_irq(&q->rings[i]->lock);
+		n += kev_look(q->rings[i]);
+		spin_unlock_irq(&q->rings[i]->lock);
+	}
+	return n;
 }
 
 /* Puts the waiter on its list.  Returns whether its min is met already. */
 static bool kev_enlist(struct kev_queue *q, struct kev_ring *r,
 		       struct kev_waiter *w)
 {
-	u64 n = 0;
-	u32 i;
-
-	if (r) {
-		spin_lock_irq(&r->lock);
-		n = kev_look(r, KEV_SLEEPER);
-		if (!w->woken && list_empty(&w->node))
-			list_add_tail(&w->node, &r->waiters);
-		spin_unlock_irq(&r->lock);
-		return n >= w->min;
-	}
-	spin_lock_irq(&q->wait);
-	if (!w->woken && list_empty(&w->node))
-		list_add_tail(&w->node, &q->waiters);
-	spin_unlock_irq(&q->wait);
-	for (i = 0; i < q->nr_rings; i++) {
-		spin_lock_irq(&q->rings[i]->lock);
-		n += kev_look(q->rings[i], KEV_ANY_SLEEPER);
-		spin_unlock_irq(&q->rings[i]->lock);
-	}
-	return n >= w->min;
+	return (r ? kev_enlist_ring(r, w) : kev_enlist_any(q, w)) >= w->min;
 }
 
 static void kev_delist(struct kev_queue *q, struct kev_ring *r,
@@ -194,10 +224,11 @@ static void kev_turn_over(struct kev_queue *q, struct kev_ring *r,
 static void kev_pass_on_ring(struct kev_ring *r)
 {
 	unsigned int budget = KEV_PASS_STALE;
+	u32 n = kev_wake_count(r);
 	struct kev_item *item;
 
-	if (kev_wake_count(r))
-		kev_wake(r, false);
+	while (n-- && kev_wake_sleeper(r, NULL) == KEV_WOKEN)
+		;
 	list_for_each_entry(item, &r->repoll, node)
 		if (budget--)
 			kev_wake_slow(r, false, item);
@@ -270,7 +301,7 @@ int kev_wait(struct kev_queue *q, struct kev_ring *r, u32 min, ktime_t deadline,
 	}
 	__set_current_state(TASK_RUNNING);
 	kev_delist(q, r, &w);
-	if (ret && (w.woken || w.turn))
+	if (w.turn || (ret && w.woken))
 		kev_pass_on(q, r);
 	return ret;
 }

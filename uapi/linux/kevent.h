@@ -80,7 +80,9 @@
  * again in the next KEVENT_IOC_GETEVENTS: for a socket, of any process; for
  * other files, of the process that registered it for as long as that lives, for
  * their answer can depend on who asks.  @need_enter counts the sources that wait for this; a consumer
- * of the mapped ring that reads it non-zero makes the ioctl.
+ * of the mapped ring that reads it non-zero makes the ioctl.  An edge source that
+ * has EPOLLPRI or EPOLLRDBAND in its mask goes this way too when those bits are
+ * announced: sockets announce them with all that arrives.
  *
  * DOC: Lifetime
  *
@@ -200,7 +202,7 @@ struct ukevent {
  * @ring_of_node: the ring nearest to each NUMA node
  *
  * Mapped from offset KEVENT_MMAP_RINGS + index * kevent_setup.ring_bytes,
- * PROT_READ and MAP_SHARED.  The kernel alone writes it.
+ * PROT_READ and MAP_SHARED, of a descriptor opened O_RDWR.  The kernel alone writes it.
  */
 struct kevent_ring {
 	/* constant */
@@ -254,7 +256,8 @@ struct kevent_claim {
  *               within the caller's cpuset (KEVENT_MAX_DEFAULT_RINGS at the
  *               most).  Returned: the number made
  * @entries:     slots of each ring, a power of two up to KEVENT_MAX_ENTRIES; 0
- *               for as many as let all rings together fit into 64 KiB.
+ *               for as many as let all rings together fit into 64 KiB, 64 at
+ *               the least.
  *               Returned: the number made
  * @nodes:       address of @nr_rings __u32, each the node of a ring; 0 to go
  *               round the default nodes.  Other nodes may be named than the
@@ -416,7 +419,8 @@ struct kevent_changes {
  *                epoll_pwait(2); 0: none
  * @sigsetsize:   bytes of that mask: 8; 0 where @sigmask is 0
  * @nr_changes:   changes to make first
- * @changes:      as in struct kevent_changes
+ * @changes:      as in struct kevent_changes, but that an entry which ends the
+ *                array early is an error of the call wherever it is
  * @changes_done: returned: as kevent_changes.done
  * @pad:          0
  *
@@ -435,10 +439,11 @@ struct kevent_changes {
  * the next call.  @nr and @changes_done are returned with errors too.
  *
  * One event wakes one waiter: the one that waits longest among those whose @min
- * is met.  A waiter that leaves without collecting passes the wakeup on.  A
+ * is met, of those who wait for this ring or, if there is none, for any.  A waiter that leaves without collecting passes the wakeup on.  A
  * waiter that was passed over KEVENT_PASSES times because its @min is larger has
  * the ring to itself for up to KEVENT_TURN_NS nanoseconds: no other waiter of
- * the ring is woken by less than that @min.
+ * the ring is woken by less than that @min.  The bits of a file merge while they
+ * are unclaimed: a @min above what the sources can have outstanding is never met.
  *
  * EBADFD, EINVAL, EFAULT, EINTR, E2BIG.
  */
