@@ -90,7 +90,7 @@ static __poll_t zoo_poll(struct file *file, poll_table *wait)
 	if (wait && !poll_does_not_wait(wait))
 		zoo_poll_wait(z, file, wait, flags,
 			      flags & POLLZOO_ROTATE ? turn : 0);
-	/* What was true before it slept. */
+	/* What was true before it slept; pairs with whoever stores it. */
 	mask = smp_load_acquire(&z->program.mask);
 	zoo_sleep(z, flags);
 	return (__force __poll_t)mask;
@@ -113,6 +113,7 @@ static void zoo_wake_once(struct zoo *z, const struct pollzoo_wake *w)
 
 	rcu_read_lock();
 	q = rcu_dereference(z->queues);
+	/* The state comes before the wakeup that tells of it: zoo_poll(). */
 	if (w->flags & POLLZOO_SET_MASK)
 		smp_store_release(&z->program.mask, w->mask);
 	atomic_inc(&z->wakes);
@@ -225,6 +226,7 @@ static long zoo_program(struct zoo *z, void __user *arg)
 		return -EINVAL;
 	WRITE_ONCE(z->program.queues, p.queues);
 	WRITE_ONCE(z->program.flags, p.flags);
+	/* last: zoo_poll() */
 	smp_store_release(&z->program.mask, p.mask);
 	wake_up_all(&z->gate);
 	return 0;
@@ -245,6 +247,7 @@ static void zoo_pollfree(struct zoo *z)
 
 	mutex_lock(&z->lock);
 	q = rcu_dereference_protected(z->queues, lockdep_is_held(&z->lock));
+	/* pairs with zoo_poll() */
 	smp_store_release(&z->program.mask, (__force u32)EPOLLHUP);
 	rcu_assign_pointer(z->queues, NULL);
 	for (i = 0; q && i < POLLZOO_QUEUES; i++)
