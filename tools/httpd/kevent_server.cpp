@@ -3,10 +3,12 @@
 
 #include "listener.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <fmt/format.h>
 #include <fstream>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <system_error>
 #include <thread>
@@ -42,6 +44,19 @@ sigset_t our_signals() {
     return set;
 }
 
+/// Each connection may have a file open, and some descriptors are ours.
+std::int64_t connections_limit(unsigned wanted) {
+    constexpr std::int64_t ours = 32;
+    rlimit limit{};
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+    const auto descriptors =
+        static_cast<std::int64_t>(std::min<rlim_t>(limit.rlim_cur, 1 << 30));
+    const auto most = std::max<std::int64_t>((descriptors - ours) / 2, 1);
+    return wanted != 0 ? std::min<std::int64_t>(wanted, most) : most;
+}
+
 void write_whole(const std::string &path, const std::string &text) {
     if (path.empty()) {
         fmt::print("{}", text);
@@ -64,7 +79,8 @@ kevent_server::kevent_server(const options &wanted)
              .reclaim = &reclaim_,
              .pages = &pages_,
              .wanted = &wanted_,
-             .workers = {}} {
+             .workers = {},
+             .connections_limit = connections_limit(wanted.connections)} {
     make_workers();
     watch_signals();
 }
@@ -117,6 +133,8 @@ void kevent_server::run() {
         for (auto &worker : world_.workers)
             threads.emplace_back([&worker] { worker->run(); });
     }
+    for (auto &worker : world_.workers)
+        worker->settle();
     write_statistics();
 }
 

@@ -113,13 +113,14 @@ kevent::ring_view kevent_worker::ring() const {
 
 void kevent_worker::accept_some() {
     for (unsigned i = 0; i < accept_limit && socket_; i++) {
+        if (world_->connections >= world_->connections_limit)
+            return pause_accepting();
         auto accepted = accept_from(socket_);
         if (accepted) {
             counts_.accepted++;
             place(std::move(accepted));
         } else if (exhausted(errno)) {
-            pause_accepting();
-            return;
+            return pause_accepting();
         } else if (errno == EAGAIN) {
             return;
         }
@@ -134,11 +135,13 @@ void kevent_worker::place(descriptor socket) {
     auto source = kevent::watch(made->socket.get(), connection_events);
     source.home(home.index_).cookie(static_cast<kevent::handler *>(made.get()));
     home.open_++;
+    world_->connections++;
     if (world_->rings->add(source)) {
         static_cast<void>(made.release());
         return;
     }
     home.open_--;
+    world_->connections--;
     counts_.refused++;
 }
 
@@ -192,6 +195,7 @@ void kevent_worker::close(peer &who) {
     world_->reclaim->retire(kevent::remove_and_close(who.id, fd), owned, index_)
         .value();
     counts_.closed++;
+    world_->connections--;
     open_--;
 }
 
@@ -277,6 +281,11 @@ void kevent_worker::run() {
                 list->for_each([this](peer &who) { close(who); });
         publish();
     }
+}
+
+void kevent_worker::settle() {
+    while (loop_.run_once(0ns).value() != 0)
+        continue;
     publish();
 }
 

@@ -31,6 +31,8 @@ struct kevent_world {
     const site *pages;
     const options *wanted;
     std::vector<std::unique_ptr<kevent_worker>> workers; ///< by ring
+    std::int64_t connections_limit;
+    std::atomic<std::int64_t> connections{0};
     std::atomic<bool> stopping{false};
     std::atomic<unsigned> accepting{0}; ///< workers that may still place
 };
@@ -100,6 +102,9 @@ public:
 
     /// Serves until the world is stopping and all connections have ended.
     void run();
+
+    /// After run(): takes what is left in the ring, for exact numbers.
+    void settle();
 
     /// Makes it look at the world's words.  From any thread.
     void wake() noexcept;

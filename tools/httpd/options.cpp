@@ -28,6 +28,9 @@ void describe(CLI::App &app, options &wanted) {
     app.add_option("--entries", wanted.entries,
                    "Slots of a ring, a power of two; 0: default")
         ->capture_default_str();
+    app.add_option("--connections", wanted.connections,
+                   "Connections at a time; 0: as many as descriptors allow")
+        ->capture_default_str();
     app.add_option("--idle-timeout", wanted.idle_seconds,
                    "Seconds without progress after which a connection ends")
         ->check(CLI::Range(0.05, 86400.0))

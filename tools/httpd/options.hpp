@@ -16,7 +16,8 @@ struct options {
     unsigned port = 8080;
     unsigned threads = 0; ///< 0: one for each node
     std::string policy = "least_loaded";
-    unsigned entries = 0; ///< of a ring; 0: default
+    unsigned entries = 0;     ///< of a ring; 0: default
+    unsigned connections = 0; ///< at once; 0: as many as descriptors allow
     double idle_seconds = 30;
     double drain_seconds = 10;
     std::string stats; ///< a file, or empty: standard output
