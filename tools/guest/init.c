@@ -467,6 +467,26 @@ static void set_limits(void)
 	write_file("/sys/kernel/debug/kmemleak", "scan=off");
 }
 
+/*
+ * tools/vm has the kernel boot on one CPU (maxcpus=1).  The boot is when most
+ * of the kernel's patching of its own code goes on, and QEMU before 8.1 can
+ * keep a stale translation of an instruction that one CPU rewrites while
+ * another is about to run it: one boot in fifty ended in "Oops: int3".
+ */
+static void start_cpus(void)
+{
+	char path[64];
+
+	for (int cpu = 1;; cpu++) {
+		snprintf(path, sizeof(path),
+			 "/sys/devices/system/cpu/cpu%d/online", cpu);
+		if (access(path, F_OK))
+			return;
+		if (!write_file(path, "1"))
+			fail("starting CPU %d: %m", cpu);
+	}
+}
+
 /* ------------------------------------------------------------------------ */
 /* Is the machine the one that was asked for? */
 
@@ -916,6 +936,7 @@ int main(void)
 	sethostname("kevent", 6);
 	start_network(config.network);
 	set_limits();
+	start_cpus();
 	check_machine();
 	if (config.ko && insert(config.ko, config.ko_arguments ?: ""))
 		fail("inserting %s: %m", config.ko);
