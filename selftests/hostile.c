@@ -627,4 +627,25 @@ TEST_F(forge, fuzz)
 	EXPECT_TRUE(works(&self->other, self->other_file));
 }
 
+/* A call with a timeout ends by it, whatever is written over the head. */
+TEST_F(forge, scribbler_and_timeout)
+{
+	struct scribbler s = { .q = &self->q, .seed = 13 };
+	struct ukevent ev[8];
+	int64_t start;
+	pthread_t t;
+	int i;
+
+	ASSERT_EQ(0, pthread_create(&t, NULL, scribble, &s));
+	for (i = 0; i < (int)scaled(50); i++) {
+		start = now_ns();
+		ASSERT_LE(0, get(self->q.fd, ev, 8, 8, 2 * NSEC_PER_MSEC));
+		ASSERT_LE(0, mapped_wait(&self->q, 0, 8, ev, 8,
+					 2 * NSEC_PER_MSEC));
+		ASSERT_GT(10 * NSEC_PER_SEC, now_ns() - start);
+	}
+	s.stop = 1;
+	ASSERT_EQ(0, join(t, NULL));
+}
+
 TEST_HARNESS_MAIN

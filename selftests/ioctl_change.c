@@ -184,6 +184,7 @@ MODIFY_BAD(timer_value, -EINVAL, TIMER_ID, .kind = KEVENT_KIND_TIMER,
 MODIFY_BAD(user_value, -EINVAL, USER_ID, .kind = KEVENT_KIND_USER, .value = 1);
 
 #define PLAIN_BAD(op_)							\
+	BAD(op_##_id_0, -ENOENT, NO_ID, 0, .op = KEVENT_OP_##op_);	\
 	BAD(op_##_missing, -ENOENT, NO_ID, 0, .op = KEVENT_OP_##op_,	\
 	    .id = 0x123456789ULL);					\
 	BAD(op_##_kind, -EINVAL, USER_ID, 0, .op = KEVENT_OP_##op_,	\

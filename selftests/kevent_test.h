@@ -522,7 +522,7 @@ kt void copy_slot(const struct kevent_ring *r, uint64_t position,
 }
 
 /*
- * The protocol of "The ring, and why it has a head and a tail": head, tail,
+ * The protocol of "The ring, and why it has a head and a tail": head and tail,
  * copy, claim, fence.  Returns the number of events taken.
  */
 kt unsigned int ring_collect(const struct queue *q, unsigned int i,
@@ -532,7 +532,8 @@ kt unsigned int ring_collect(const struct queue *q, unsigned int i,
 	uint64_t *head = head_at(q, i), h, t, n, k;
 
 	for (;;) {
-		h = __atomic_load_n(head, __ATOMIC_RELAXED);
+		/* with acquire: the tail is to be the newer of the two */
+		h = __atomic_load_n(head, __ATOMIC_ACQUIRE);
 		t = __atomic_load_n(&r->tail, __ATOMIC_ACQUIRE);
 		n = t - h;
 		if (!n)

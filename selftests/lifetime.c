@@ -1051,4 +1051,55 @@ TEST(long_chain)
 	free(fds);
 }
 
+/* CLOSED and what was gathered share a ring that is nearly full. */
+TEST(closed_beside_gathered)
+{
+	int file = eventfd_make(), i, n, closed = 0;
+	int64_t end = now_ns() + LONG_NS, sum = 0;
+	struct ukevent ev[8];
+	struct queue q;
+	uint64_t ids[4];
+
+	ASSERT_EQ(0, queue_make(&q, 1, 4));
+	ASSERT_EQ(0, add_file(q.fd, file, EPOLLIN, 0, 9, NULL));
+	for (i = 0; i < 4; i++) {
+		ASSERT_EQ(0, add_user(q.fd, 0, i, &ids[i]));
+		ASSERT_EQ(0, trigger(q.fd, ids[i], 1));
+	}
+	for (i = 0; i < 4; i++) {
+		ASSERT_EQ(0, trigger(q.fd, ids[i], 10));
+	}
+	ASSERT_EQ(4, ring_collect(&q, 0, ev, 8));
+	close(file);
+	while ((!closed || sum < 40) && now_ns() < end) {
+		n = get(q.fd, ev, 1, 8, NSEC_PER_SEC);
+		for (i = 0; i < n; i++) {
+			closed += !!(ev[i].flags & KEVENT_EV_CLOSED);
+			sum += ev[i].result;
+		}
+	}
+	EXPECT_EQ(1, closed);
+	EXPECT_EQ(40, sum);
+	queue_free(&q);
+}
+
+/* Who watched the queue before SETUP hears of events after it. */
+TEST(epoll_before_setup)
+{
+	struct epoll_event e = { .events = EPOLLIN | EPOLLET };
+	int ep = epoll_create1(0), fd = device_open();
+	struct kevent_setup s = setup_arg(1, 8);
+
+	ASSERT_EQ(0, epoll_ctl(ep, EPOLL_CTL_ADD, fd, &e));
+	EXPECT_EQ(1, epoll_wait(ep, &e, 1, 0));
+	EXPECT_EQ(EPOLLERR, e.events);
+	ASSERT_EQ(0, ioc(fd, KEVENT_IOC_SETUP, &s));
+	epoll_wait(ep, &e, 1, 0);
+	ASSERT_EQ(0, submit_nop(fd, 1, 1));
+	EXPECT_EQ(1, epoll_wait(ep, &e, 1, 20000));
+	EXPECT_EQ(EPOLLIN, e.events);
+	close(ep);
+	close(fd);
+}
+
 TEST_HARNESS_MAIN

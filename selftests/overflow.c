@@ -398,7 +398,16 @@ TEST_F(full, user_sums)
 	EXPECT_EQ(0, get_now(self->fd));
 }
 
-/* Timers' counts reconcile in a full ring. */
+static int64_t least(const int64_t *counts, int n)
+{
+	int64_t min = INT64_MAX;
+
+	while (n--)
+		min = counts[n] < min ? counts[n] : min;
+	return min;
+}
+
+/* Timers' counts reconcile in a full ring: all get on, none runs ahead. */
 TEST_F(full, timer_counts)
 {
 	int64_t start = now_ns(), got[20] = { }, most;
@@ -412,7 +421,7 @@ TEST_F(full, timer_counts)
 				       &ids[i]));
 	}
 	nap_ns(50 * NSEC_PER_MSEC);
-	while (now_ns() - start < 100 * NSEC_PER_MSEC) {
+	while (least(got, 20) < 100 && now_ns() - start < LONG_NS) {
 		n = get(self->fd, ev, 1, 8, NSEC_PER_MSEC);
 		for (i = 0; i < n; i++)
 			got[ev[i].cookie] += ev[i].result;
@@ -420,8 +429,7 @@ TEST_F(full, timer_counts)
 	most = (now_ns() - start) / NSEC_PER_MSEC + 1;
 	for (i = 0; i < 20; i++) {
 		EXPECT_GE(most, got[i]);
-		/* The back-off hides up to 10 ms; a slow machine more. */
-		EXPECT_LE(40, got[i]);
+		EXPECT_LE(100, got[i]);
 	}
 }
 

@@ -601,4 +601,195 @@ TEST_F(slow, both)
 	EXPECT_EQ(1, get_now(fd));
 }
 
+struct release {
+	int fd;
+	int go;
+};
+
+static void *release_run(void *arg)
+{
+	struct release *r = arg;
+
+	while (!__atomic_load_n(&r->go, __ATOMIC_ACQUIRE))
+		;
+	ioc(r->fd, POLLZOO_IOC_RELEASE, NULL);
+	return NULL;
+}
+
+/* REMOVE at the moment that a poll of the source ends, in a sweep. */
+TEST_F(slow, remove_as_poll_ends)
+{
+	int i, rounds = scaled(200), late = 0;
+	pthread_t sweeper, releaser;
+	void *result;
+	uint64_t id;
+
+	ASSERT_EQ(0, remove_id(self->q.fd, self->id));
+	for (i = 0; i < rounds; i++) {
+		struct release r = { self->zoo, 0 };
+
+		ASSERT_EQ(0, zoo_program(self->zoo, 2, 0, EPOLLIN));
+		ASSERT_EQ(0, add_file(self->q.fd, self->zoo, EPOLLIN,
+				      KEVENT_LEVEL, i, &id));
+		ASSERT_EQ(0, start_sleeping(self->q.fd, self->zoo, &sweeper));
+		ASSERT_EQ(0, pthread_create(&releaser, NULL, release_run, &r));
+		__atomic_store_n(&r.go, 1, __ATOMIC_RELEASE);
+		if (i & 1)
+			sched_yield();
+		ASSERT_EQ(0, remove_id(self->q.fd, id));
+		ASSERT_EQ(0, join(releaser, NULL));
+		ASSERT_EQ(0, join(sweeper, &result));
+		late += get_now(self->q.fd);
+	}
+	EXPECT_EQ(0, late);
+	EXPECT_EQ(0, sources_of(&self->q, 0));
+	EXPECT_EQ(0, hint_of(&self->q, 0));
+}
+
+struct enable {
+	int fd;
+	uint64_t id;
+};
+
+static void *enable_run(void *arg)
+{
+	struct enable *e = arg;
+
+	return (void *)(intptr_t)enable_id(e->fd, e->id);
+}
+
+/* The same in an ENABLE, which polls too. */
+TEST_F(slow, remove_as_enable_polls)
+{
+	int i, rounds = scaled(200), late = 0;
+	pthread_t enabler, releaser;
+	struct enable e = { self->q.fd, 0 };
+	void *result;
+
+	ASSERT_EQ(0, remove_id(self->q.fd, self->id));
+	for (i = 0; i < rounds; i++) {
+		struct release r = { self->zoo, 0 };
+		int left;
+
+		ASSERT_EQ(0, zoo_program(self->zoo, 2, 0, EPOLLIN));
+		ASSERT_EQ(0, add_file(self->q.fd, self->zoo, EPOLLIN,
+				      KEVENT_DISABLED | (i & 2 ? KEVENT_LEVEL :
+				      0), i, &e.id));
+		ASSERT_EQ(0, zoo_program(self->zoo, 2, POLLZOO_SLEEP, EPOLLIN));
+		ASSERT_EQ(0, pthread_create(&enabler, NULL, enable_run, &e));
+		ASSERT_TRUE(EVENTUALLY(zoo_info(self->zoo).sleeping == 1));
+		ASSERT_EQ(0, pthread_create(&releaser, NULL, release_run, &r));
+		__atomic_store_n(&r.go, 1, __ATOMIC_RELEASE);
+		if (i & 1)
+			sched_yield();
+		left = remove_id(self->q.fd, e.id);
+		ASSERT_LE(0, left);
+		ASSERT_EQ(0, join(releaser, NULL));
+		ASSERT_EQ(0, join(enabler, &result));
+		late += get_now(self->q.fd) != left;
+	}
+	EXPECT_EQ(0, late);
+	EXPECT_EQ(0, sources_of(&self->q, 0));
+	EXPECT_EQ(0, hint_of(&self->q, 0));
+}
+
+/* A sweep that sleeps in one source has not taken the others along. */
+TEST_F(slow, batch)
+{
+	struct ukevent ev[16];
+	int i, n, seen = 0;
+	pthread_t t;
+
+	ASSERT_EQ(0, start_sleeping(self->q.fd, self->zoo, &t));
+	EXPECT_EQ(0, ioc(self->zoo, POLLZOO_IOC_RELEASE, NULL));
+	EXPECT_EQ(0, join(t, NULL));
+	for (i = 0; i < 15; i++) {
+		int file = eventfd_make();
+
+		ASSERT_EQ(0, add_file(self->q.fd, file, EPOLLIN, KEVENT_LEVEL,
+				      100 + i, NULL));
+		eventfd_fire(file);
+	}
+	/* The slow one is first in turn: the sweep that meets it sleeps. */
+	ASSERT_EQ(0, start_sleeping(self->q.fd, self->zoo, &t));
+	for (i = 0; i < 100 && seen != 0x7fff; i++) {
+		n = get(self->q.fd, ev, 0, 16, 0);
+		while (n-- > 0)
+			if (ev[n].cookie >= 100)
+				seen |= 1 << (ev[n].cookie - 100);
+	}
+	EXPECT_EQ(0x7fff, seen);
+	EXPECT_EQ(1, zoo_info(self->zoo).sleeping);
+	EXPECT_EQ(0, ioc(self->zoo, POLLZOO_IOC_RELEASE, NULL));
+	EXPECT_EQ(0, join(t, NULL));
+}
+
+static void *collect_one(void *arg)
+{
+	struct ukevent *ev = arg;
+	int fd = ev->kind;
+
+	return (void *)(intptr_t)get(fd, ev, 0, 1, 0);
+}
+
+/* The bits that MODIFY took out of the mask are not reported after it. */
+static void modify_in_poll(struct __test_metadata *_metadata, struct queue *q,
+			   int zoo, uint64_t id, uint32_t mode)
+{
+	struct ukevent ev = { .kind = q->fd };
+	pthread_t t;
+	void *result;
+
+	ASSERT_EQ(0, zoo_program(zoo, 1, POLLZOO_ONCE, EPOLLIN));
+	ASSERT_EQ(0, pthread_create(&t, NULL, collect_one, &ev));
+	ASSERT_TRUE(EVENTUALLY(zoo_info(zoo).sleeping == 1));
+	ASSERT_EQ(0, modify_file(q->fd, id, EPOLLOUT, mode, 1));
+	EXPECT_EQ(0, ioc(zoo, POLLZOO_IOC_RELEASE, NULL));
+	EXPECT_EQ(0, join(t, &result));
+	EXPECT_EQ(NULL, result);
+	EXPECT_EQ(0, get_now(q->fd));
+	EXPECT_EQ(0, hint_of(q, 0));
+}
+
+/* In a sweep. */
+TEST_F(slow, modify_in_sweep)
+{
+	modify_in_poll(_metadata, &self->q, self->zoo, self->id, KEVENT_LEVEL);
+}
+
+/* In the second poll after a keyless wakeup. */
+TEST_F(slow, modify_in_repoll)
+{
+	ASSERT_EQ(0, zoo_program(self->zoo, 1, 0, 0));
+	ASSERT_EQ(0, modify_file(self->q.fd, self->id, EPOLLIN, 0, 1));
+	EXPECT_EQ(0, get_now(self->q.fd));
+	ASSERT_EQ(0, zoo_keyless(self->zoo, 0, POLLZOO_TASK, EPOLLIN));
+	ASSERT_EQ(1, need_enter_of(&self->q, 0));
+	modify_in_poll(_metadata, &self->q, self->zoo, self->id, 0);
+}
+
+/* Bits that waited for room when the source was disabled come with ENABLE. */
+TEST(disable_pending)
+{
+	int zoo = zoo_open(), n, i;
+	struct ukevent ev[4];
+	uint32_t seen = 0;
+	struct queue q;
+	uint64_t id;
+
+	ASSERT_EQ(0, queue_make(&q, 1, 1));
+	ASSERT_EQ(0, add_file(q.fd, zoo, EPOLLIN | EPOLLOUT, 0, 1, &id));
+	ASSERT_EQ(0, zoo_news(zoo, 0, POLLZOO_TASK, EPOLLIN));
+	ASSERT_EQ(0, zoo_news(zoo, 0, POLLZOO_TASK, EPOLLIN | EPOLLOUT));
+	ASSERT_EQ(1, pending_of(&q, 0));
+	ASSERT_EQ(0, disable_id(q.fd, id));
+	ASSERT_EQ(0, enable_id(q.fd, id));
+	while ((n = get(q.fd, ev, 0, 4, 0)) > 0)
+		for (i = 0; i < n; i++)
+			seen |= ev[i].events;
+	EXPECT_EQ(EPOLLIN | EPOLLOUT, seen);
+	queue_free(&q);
+	close(zoo);
+}
+
 TEST_HARNESS_MAIN

@@ -1462,4 +1462,28 @@ TEST(add_race)
 	close(queue);
 }
 
+/* A source whose process has ended is polled again by whoever is there. */
+TEST(owner_ended)
+{
+	int queue = queue_open(1, 16);
+	struct dev d = { };
+	struct ukevent ev;
+	pid_t pid;
+
+	ASSERT_LE(0, queue);
+	ASSERT_EQ(0, open_inotify(&d));
+	pid = fork();
+	if (!pid)
+		_exit(add_file(queue, d.fd, EPOLLIN, 0, 3, NULL) != 0);
+	ASSERT_EQ(0, reap(pid));
+	pid = fork();
+	if (!pid)
+		_exit(!asleep(getppid()) || fire_inotify(&d));
+	ASSERT_EQ(1, get_one(queue, &ev));
+	EXPECT_EQ(3, ev.cookie);
+	EXPECT_EQ(0, reap(pid));
+	unlink(d.name);
+	close(queue);
+}
+
 TEST_HARNESS_MAIN

@@ -239,7 +239,7 @@ static void *sleeper_run(void *arg)
 	if (s->mapped)
 		s->result = mapped_wait(s->q, 0, s->min, NULL, 0, -1);
 	else
-		s->result = get(s->q->fd, s->ev, s->min, 16, -1);
+		s->result = get(s->q->fd, s->ev, s->min, s->min, -1);
 	__atomic_store_n(&s->done, 1, __ATOMIC_RELEASE);
 	return NULL;
 }
@@ -764,6 +764,86 @@ TEST(two_queues_one_file)
 	queue_free(&a);
 	queue_free(&b);
 	close(file);
+}
+
+struct poster {
+	int fd;
+	unsigned int ring;
+	int rounds;
+	int *round;
+	int failed;
+};
+
+static void *post_run(void *arg)
+{
+	struct poster *p = arg;
+	int i;
+
+	for (i = 1; i <= p->rounds; i++) {
+		while (__atomic_load_n(p->round, __ATOMIC_ACQUIRE) < i)
+			sched_yield();
+		p->failed += submit_nop_at(p->fd, p->ring, i, i, NULL) != 0;
+	}
+	return NULL;
+}
+
+/* One who waits for two of any ring does not sleep beside one in each. */
+TEST(any_ring_min)
+{
+	int round = 0, rounds = scaled(3000), i, n, short_of = 0;
+	struct poster p[2];
+	struct ukevent ev[4];
+	pthread_t t[2];
+	struct queue q;
+
+	ASSERT_EQ(0, queue_make(&q, 2, 8));
+	for (i = 0; i < 2; i++) {
+		p[i] = (struct poster){ q.fd, i, rounds, &round, 0 };
+		ASSERT_EQ(0, pthread_create(&t[i], NULL, post_run, &p[i]));
+	}
+	for (i = 1; i <= rounds && !short_of; i++) {
+		__atomic_store_n(&round, i, __ATOMIC_RELEASE);
+		n = get(q.fd, ev, 2, 4, LONG_NS);
+		short_of += n != 2;
+	}
+	__atomic_store_n(&round, rounds, __ATOMIC_RELEASE);
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, join(t[i], NULL));
+		EXPECT_EQ(0, p[i].failed);
+	}
+	EXPECT_EQ(0, short_of);
+	queue_free(&q);
+}
+
+/* What is withheld for one's turn goes to the others when the turn is over. */
+TEST_F(sleep, turn_ends)
+{
+	struct sleeper big, *s = self->s;
+	int i;
+
+	ASSERT_EQ(0, sleeper_start(&big, &self->q, 5, 0));
+	for (i = 1; i < KEVENT_PASSES; i++) {
+		ASSERT_EQ(0, sleeper_start(&s[0], &self->q, 1, 0));
+		ASSERT_EQ(0, submit_nop(self->fd, i, i));
+		ASSERT_EQ(0, join(s[0].thread, NULL));
+	}
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(0, sleeper_start(&s[i], &self->q, 1, 0));
+	}
+	/* One pass more begins the turn, within which two more come. */
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(0, submit_nop(self->fd, i, i));
+	}
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(0, join(s[i].thread, NULL));
+		EXPECT_EQ(1, s[i].result);
+	}
+	EXPECT_EQ(0, is_done(&big));
+	for (i = 0; i < 5; i++) {
+		ASSERT_EQ(0, submit_nop(self->fd, i, i));
+	}
+	ASSERT_EQ(0, join(big.thread, NULL));
+	EXPECT_EQ(5, big.result);
 }
 
 TEST_HARNESS_MAIN

@@ -681,4 +681,136 @@ TEST_F(user, sum_threads)
 	EXPECT_EQ(0, get_now(self->fd));
 }
 
+static void *toggle_run(void *arg)
+{
+	struct pump *p = arg;
+	int i;
+
+	for (i = 0; i < p->rounds; i++) {
+		p->failed += disable_id(p->fd, p->id) != 0;
+		p->failed += enable_id(p->fd, p->id) != 0;
+	}
+	return NULL;
+}
+
+/* ENABLE and TRIGGER at once: sums reconcile. */
+TEST_F(user, enable_race)
+{
+	struct pump p = { self->fd, self->id, scaled(5000), 0 }, e = p;
+	int64_t sum = 0, want = 3LL * p.rounds;
+	struct ukevent ev[8];
+	pthread_t t[2];
+	int i, n;
+
+	ASSERT_EQ(0, pthread_create(&t[0], NULL, pump_run, &p));
+	ASSERT_EQ(0, pthread_create(&t[1], NULL, toggle_run, &e));
+	while (sum < want) {
+		n = get(self->fd, ev, 1, 8, LONG_NS);
+		ASSERT_LT(0, n);
+		for (i = 0; i < n; i++) {
+			ASSERT_LT(0, ev[i].result);
+			sum += ev[i].result;
+		}
+	}
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, join(t[i], NULL));
+	}
+	EXPECT_EQ(want, sum);
+	EXPECT_EQ(0, p.failed + e.failed);
+	EXPECT_EQ(0, get_now(self->fd));
+}
+
+/* ENABLE and TRIGGER at once: the latest value is one that was given. */
+TEST_F(user, enable_race_latest)
+{
+	struct pump p = { self->fd, 0, scaled(5000), 0 }, e;
+	int wrong = 0, seen = 0, i, n;
+	struct ukevent ev[8];
+	pthread_t t[2];
+
+	ASSERT_EQ(0, add_user(self->fd, KEVENT_LATEST, 8, &p.id));
+	e = p;
+	ASSERT_EQ(0, pthread_create(&t[0], NULL, pump_run, &p));
+	ASSERT_EQ(0, pthread_create(&t[1], NULL, toggle_run, &e));
+	for (i = 0; i < p.rounds; i++) {
+		n = get(self->fd, ev, 0, 8, 0);
+		while (n-- > 0) {
+			seen++;
+			wrong += ev[n].result != 3;
+		}
+	}
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, join(t[i], NULL));
+	}
+	while ((n = get(self->fd, ev, 0, 1, 0)) == 1) {
+		seen++;
+		wrong += ev[0].result != 3;
+	}
+	EXPECT_EQ(0, wrong);
+	EXPECT_LT(0, seen);
+	EXPECT_EQ(0, p.failed + e.failed);
+}
+
+/* A oneshot that gathers beside its unclaimed entry reports the sum, once. */
+TEST_F(user, oneshot_gathers)
+{
+	struct ukevent ev;
+	uint64_t id;
+
+	ASSERT_EQ(0, add_user(self->fd, KEVENT_ONESHOT, 8, &id));
+	ASSERT_EQ(0, trigger(self->fd, id, 1));
+	ASSERT_EQ(0, enable_id(self->fd, id));
+	ASSERT_EQ(0, trigger(self->fd, id, 2));
+	ASSERT_EQ(0, trigger(self->fd, id, 3));
+	ASSERT_EQ(1, ring_collect(&self->q, 0, &ev, 1));
+	EXPECT_EQ(1, ev.result);
+	ASSERT_EQ(1, get(self->fd, &ev, 0, 1, 0));
+	EXPECT_EQ(5, ev.result);
+	EXPECT_EQ(KEVENT_EV_DISABLED, ev.flags);
+	EXPECT_EQ(0, get_now(self->fd));
+	ASSERT_EQ(0, enable_id(self->fd, id));
+	EXPECT_EQ(0, get_now(self->fd));
+}
+
+static int set_realtime(int64_t ns)
+{
+	struct timespec ts = { ns / NSEC_PER_SEC, ns % NSEC_PER_SEC };
+
+	return sys(clock_settime(CLOCK_REALTIME, &ts));
+}
+
+/* A relative timer does not care that its clock is set back. */
+TEST_F(user, clock_set_back)
+{
+	int64_t offset = clock_ns(CLOCK_REALTIME) - now_ns();
+	struct ukevent ev;
+	int r;
+
+	ASSERT_EQ(0, add_timer(self->fd, CLOCK_REALTIME, 0, 50 * MSEC, 0, 9,
+			       NULL));
+	ASSERT_EQ(0, set_realtime(now_ns() + offset - 3600 * NSEC_PER_SEC));
+	r = get(self->fd, &ev, 1, 1, LONG_NS);
+	ASSERT_EQ(0, set_realtime(now_ns() + offset));
+	ASSERT_EQ(1, r);
+	EXPECT_EQ(9, ev.cookie);
+}
+
+/* An absolute one does: set forward, the time has come. */
+TEST_F(user, clock_set_forward)
+{
+	int64_t offset = clock_ns(CLOCK_REALTIME) - now_ns();
+	struct ukevent ev;
+	int r;
+
+	ASSERT_EQ(0, add_timer(self->fd, CLOCK_REALTIME, KEVENT_ABSTIME,
+			       now_ns() + offset + 1800 * NSEC_PER_SEC, 0, 9,
+			       NULL));
+	EXPECT_EQ(0, get_soon(self->fd));
+	ASSERT_EQ(0, set_realtime(now_ns() + offset + 3600 * NSEC_PER_SEC));
+	r = get(self->fd, &ev, 1, 1, LONG_NS);
+	ASSERT_EQ(0, set_realtime(now_ns() + offset));
+	ASSERT_EQ(1, r);
+	EXPECT_EQ(9, ev.cookie);
+}
+
 TEST_HARNESS_MAIN

@@ -36,6 +36,7 @@ struct zoo_queues {
  * @program:  read by poll, word by word
  * @gate:     where sleeping polls sleep
  * @sleeping: how many do
+ * @released: how often they were let go
  * @polls:    calls of poll
  * @wakes:    wakeups made
  */
@@ -45,6 +46,7 @@ struct zoo {
 	struct pollzoo_program program;
 	wait_queue_head_t gate;
 	atomic_t sleeping;
+	atomic_t released;
 	atomic_t polls;
 	atomic_t wakes;
 };
@@ -54,13 +56,16 @@ struct zoo {
 
 static void zoo_sleep(struct zoo *z, u32 flags)
 {
+	int released = atomic_read(&z->released);
+
 	if (flags & POLLZOO_NAP)
 		msleep_interruptible(1);
-	if (!(flags & POLLZOO_SLEEP))
+	if (!(flags & (POLLZOO_SLEEP | POLLZOO_ONCE)))
 		return;
+	if (flags & POLLZOO_ONCE)
+		WRITE_ONCE(z->program.flags, flags & ~POLLZOO_ONCE);
 	atomic_inc(&z->sleeping);
-	wait_event_killable(z->gate,
-			    !(READ_ONCE(z->program.flags) & POLLZOO_SLEEP));
+	wait_event_killable(z->gate, atomic_read(&z->released) != released);
 	atomic_dec(&z->sleeping);
 }
 
@@ -216,6 +221,12 @@ static long zoo_wake(struct zoo *z, void __user *arg)
 /* ------------------------------------------------------------------------ */
 /* The other ioctls */
 
+static void zoo_let_go(struct zoo *z)
+{
+	atomic_inc(&z->released);
+	wake_up_all(&z->gate);
+}
+
 static long zoo_program(struct zoo *z, void __user *arg)
 {
 	struct pollzoo_program p;
@@ -228,14 +239,16 @@ static long zoo_program(struct zoo *z, void __user *arg)
 	WRITE_ONCE(z->program.flags, p.flags);
 	/* last: zoo_poll() */
 	smp_store_release(&z->program.mask, p.mask);
-	wake_up_all(&z->gate);
+	if (!(p.flags & (POLLZOO_SLEEP | POLLZOO_ONCE)))
+		zoo_let_go(z);
 	return 0;
 }
 
 static long zoo_release_polls(struct zoo *z)
 {
-	WRITE_ONCE(z->program.flags, z->program.flags & ~POLLZOO_SLEEP);
-	wake_up_all(&z->gate);
+	WRITE_ONCE(z->program.flags, z->program.flags &
+				     ~(POLLZOO_SLEEP | POLLZOO_ONCE));
+	zoo_let_go(z);
 	return 0;
 }
 

@@ -19,6 +19,7 @@
 #define POLLZOO_ROTATE 2   /* each poll begins with another queue */
 #define POLLZOO_SLEEP 4	   /* poll sleeps until POLLZOO_IOC_RELEASE */
 #define POLLZOO_NAP 8	   /* poll sleeps for a millisecond */
+#define POLLZOO_ONCE 16	   /* the next poll alone sleeps until then */
 
 /**
  * struct pollzoo_program - what the next polls do
@@ -79,7 +80,7 @@ struct pollzoo_info {
 
 #define POLLZOO_IOC_PROGRAM _IOW(0xE6, 0, struct pollzoo_program)
 #define POLLZOO_IOC_WAKE _IOW(0xE6, 1, struct pollzoo_wake)
-/* lets sleeping polls go on, and clears POLLZOO_SLEEP */
+/* lets sleeping polls go on, and clears POLLZOO_SLEEP and POLLZOO_ONCE */
 #define POLLZOO_IOC_RELEASE _IO(0xE6, 2)
 /* wakes all with POLLFREE and frees the queues; polls answer HUP from then on */
 #define POLLZOO_IOC_FREE _IO(0xE6, 3)
