@@ -79,7 +79,8 @@
  * pidfds, state changes of sockets).  An edge source on such a file is polled
  * again in the next KEVENT_IOC_GETEVENTS: for a socket, of any process; for
  * other files, of the process that registered it for as long as that lives, for
- * their answer can depend on who asks.  @need_enter counts the sources that wait for this; a consumer
+ * their answer can depend on who asks; other processes that read the rings should
+ * not enter each time that they see @need_enter.  @need_enter counts the sources that wait for this; a consumer
  * of the mapped ring that reads it non-zero makes the ioctl.  An edge source that
  * has EPOLLPRI or EPOLLRDBAND in its mask goes this way too when those bits are
  * announced: sockets announce them with all that arrives.
@@ -341,7 +342,10 @@ struct kevent_setup {
  *
  * ADD, MODIFY and ENABLE of a file report at once what is ready at that moment.
  * MODIFY enables unless KEVENT_DISABLED is set, and drops what was gathered and
- * not yet posted.  ENABLE of an enabled source starts a timer anew.  A user event
+ * not yet posted; an entry that is unclaimed then keeps its old cookie and bits.
+ * ENABLE of an enabled source starts a timer anew.  ENABLE of a oneshot source
+ * whose event is unclaimed and says all that is ready adds nothing: that event is
+ * the one shot, and the source is disabled again.  A user event
  * that is triggered while it is disabled reports that when it is enabled, and so
  * does a timer or user event that was disabled before all was posted.  An entry
  * that is in the ring already is not taken back by anything, DISABLE included.
