@@ -1238,35 +1238,40 @@ static int pidfd_of(pid_t pid)
 	return syscall(SYS_pidfd_open, pid, 0);
 }
 
+static pid_t fork_idle(void)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		pause();
+		_exit(0);
+	}
+	return pid;
+}
+
 /* A process that ends makes its pidfd ready, in every mode. */
 TEST(pidfd)
 {
 	static const uint32_t modes[] = { 0, KEVENT_ONESHOT, KEVENT_LEVEL };
 	struct ukevent ev;
-	struct queue q;
 	unsigned int i;
 
-	ASSERT_EQ(0, queue_make(&q, 1, 16));
 	for (i = 0; i < ARRAY_SIZE(modes); i++) {
-		pid_t pid = fork();
-		int fd;
+		int queue = queue_open(1, 16), fd;
+		pid_t pid = fork_idle();
 
-		if (!pid) {
-			pause();
-			_exit(0);
-		}
 		fd = pidfd_of(pid);
 		ASSERT_LE(0, fd);
-		ASSERT_EQ(0, add_file(q.fd, fd, EPOLLIN, modes[i], i, NULL));
-		EXPECT_EQ(0, get_now(q.fd));
+		ASSERT_EQ(0, add_file(queue, fd, EPOLLIN, modes[i], i, NULL));
+		EXPECT_EQ(0, get_now(queue));
 		kill(pid, SIGKILL);
-		ASSERT_EQ(1, get_one(q.fd, &ev));
+		ASSERT_EQ(1, get_one(queue, &ev));
 		EXPECT_EQ(i, ev.cookie);
 		EXPECT_TRUE(ev.events & EPOLLIN);
 		waitpid(pid, NULL, 0);
 		close(fd);
+		close(queue);
 	}
-	queue_free(&q);
 }
 
 /* A pidfd of a process that has ended already is reported at once. */
