@@ -79,11 +79,11 @@
  * pidfds, state changes of sockets).  An edge source on such a file is polled
  * again in the next KEVENT_IOC_GETEVENTS: for a socket, of any process; for
  * other files, of the process that registered it for as long as that lives, for
- * their answer can depend on who asks; other processes that read the rings should
- * not enter each time that they see @need_enter.  @need_enter counts the sources that wait for this; a consumer
- * of the mapped ring that reads it non-zero makes the ioctl.  An edge source that
- * has EPOLLPRI or EPOLLRDBAND in its mask goes this way too when those bits are
- * announced: sockets announce them with all that arrives.
+ * their answer can depend on who asks.  @need_enter counts the sources that wait
+ * for this; a consumer of the mapped ring that reads it non-zero makes the ioctl
+ * (in another process, not each time).  An edge source that has EPOLLPRI or
+ * EPOLLRDBAND in its mask goes this way too when those bits are announced:
+ * sockets announce them with all that arrives.
  *
  * DOC: Lifetime
  *
