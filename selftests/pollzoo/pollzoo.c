@@ -157,15 +157,14 @@ static void zoo_irq_work(struct irq_work *work)
 static void zoo_start_timer(struct zoo_waker *k, enum hrtimer_mode mode)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
-	hrtimer_setup_on_stack(&k->timer, zoo_timer, CLOCK_MONOTONIC, mode);
+	hrtimer_setup(&k->timer, zoo_timer, CLOCK_MONOTONIC, mode);
 #else
-	hrtimer_init_on_stack(&k->timer, CLOCK_MONOTONIC, mode);
+	hrtimer_init(&k->timer, CLOCK_MONOTONIC, mode);
 	k->timer.function = zoo_timer;
 #endif
 	hrtimer_start(&k->timer, ns_to_ktime(1000), mode);
 	wait_for_completion(&k->done);
 	hrtimer_cancel(&k->timer);
-	destroy_hrtimer_on_stack(&k->timer);
 }
 
 static void zoo_wake_in(struct zoo_waker *k)
