@@ -7,8 +7,8 @@
 #include <cerrno>
 #include <chrono>
 #include <fmt/format.h>
-#include <numa.h>
 #include <poll.h>
+#include <span>
 #include <thread>
 #include <utility>
 
@@ -46,10 +46,13 @@ kevent::any_policy policy_of(const std::string &name, unsigned thread) {
     return kevent::any_policy::named(name).value();
 }
 
-/// The thread runs where the ring's memory is.
-void run_on_node(unsigned node) {
-    if (::numa_available() >= 0)
-        ::numa_run_on_node(static_cast<int>(node));
+/// The CPUs of a node; none if they are not known.  Not in several threads at
+/// once: libnuma fills a table.
+cpu_set cpus_of(unsigned node) {
+    cpu_set cpus(::numa_available() < 0 ? nullptr : ::numa_allocate_cpumask());
+    if (cpus && ::numa_node_to_cpus(static_cast<int>(node), cpus.get()) != 0)
+        cpus.reset();
+    return cpus;
 }
 } // namespace
 
@@ -74,8 +77,9 @@ kevent_worker::kevent_worker(kevent_world &world, unsigned index,
     : world_(&world),
       index_(index),
       start_(world.rings->ring(index).head()),
-      loop_(*world.rings,
-            {.ring = index, .steal = false, .reclaim = world.reclaim}),
+      cpus_(cpus_of(world.rings->ring(index).node())),
+      collector_(*world.rings,
+                 {.ring = index, .steal = false, .reclaim = world.reclaim}),
       balancer_(*world.rings, policy_of(world.wanted->policy, index)),
       socket_(std::move(socket)),
       accept_([this](auto &) { accept_some(); }),
@@ -134,7 +138,7 @@ void kevent_worker::place(descriptor socket) {
                                        home.traffic_);
     auto source = kevent::watch(made->socket.get(), connection_events);
     source.home(home.index_).cookie(static_cast<kevent::handler *>(made.get()));
-    home.open_++;
+    home.open_.fetch_add(1, std::memory_order_release);
     world_->connections++;
     if (world_->rings->add(source)) {
         static_cast<void>(made.release());
@@ -269,7 +273,8 @@ bool kevent_worker::has_stalled(const peer &who) {
 // --- the loop ---------------------------------------------------------------
 
 void kevent_worker::run() {
-    run_on_node(ring().node());
+    if (cpus_)
+        ::numa_sched_setaffinity(0, cpus_.get());
     while (!finished()) {
         look();
         run_waiting();
@@ -284,7 +289,7 @@ void kevent_worker::run() {
 }
 
 void kevent_worker::settle() {
-    while (loop_.run_once(0ns).value() != 0)
+    while (handle_batch(0ns) != 0)
         continue;
     publish();
 }
@@ -293,7 +298,7 @@ void kevent_worker::settle() {
 void kevent_worker::look() {
     const bool busy = waiting_.next().has_value();
     for (unsigned i = 0; i < patience_.tries(); i++) {
-        if (loop_.run_once(0ns).value() != 0) {
+        if (handle_batch(0ns) != 0) {
             if (i != 0)
                 patience_.paid();
             return;
@@ -303,9 +308,20 @@ void kevent_worker::look() {
         std::this_thread::yield();
     }
     patience_.in_vain();
-    auto slept = loop_.run_once();
-    if (!slept && slept.error() != kevent::errno_code(EINTR))
-        slept.value();
+    handle_batch(-1ns);
+}
+
+/// The kernel's locks order what another thread did to a connection before it
+/// placed it here, and our events of it.  The load says so to tools that do not
+/// see the kernel; its pair is in place().
+unsigned kevent_worker::handle_batch(std::chrono::nanoseconds timeout) {
+    auto count = collector_.collect(events_, timeout);
+    if (!count && count.error() == kevent::errno_code(EINTR))
+        return 0;
+    static_cast<void>(open_.load(std::memory_order_acquire));
+    for (const auto &news : std::span(events_).first(count.value()))
+        reinterpret_cast<kevent::handler *>(news.cookie)->on_event(news);
+    return *count;
 }
 
 void kevent_worker::run_waiting() {
@@ -318,7 +334,7 @@ void kevent_worker::run_waiting() {
 /// A ring's words and what was collected from it fit together here, where
 /// nobody else collects.
 void kevent_worker::publish() {
-    const auto &collected = loop_.statistics();
+    const auto &collected = collector_.statistics();
     const auto view = ring();
     const std::lock_guard guard(lock_);
     published_.sent = traffic_;

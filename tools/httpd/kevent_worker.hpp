@@ -13,16 +13,23 @@
 
 #include <kevent/kevent.hpp>
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <numa.h>
 #include <vector>
 
 namespace httpd {
 
 class kevent_worker;
+
+struct free_cpus {
+    void operator()(bitmask *cpus) const { ::numa_free_cpumask(cpus); }
+};
+using cpu_set = std::unique_ptr<bitmask, free_cpus>;
 
 /// What the threads share.  Constant once they run, but for the atomics.
 struct kevent_world {
@@ -138,6 +145,7 @@ private:
 
     // the loop
     void look();
+    unsigned handle_batch(std::chrono::nanoseconds timeout);
     void run_waiting();
     void publish();
     void begin_drain();
@@ -148,12 +156,14 @@ private:
     kevent_world *world_;
     unsigned index_;
     std::uint64_t start_; // of the ring's positions
+    cpu_set cpus_;        // where the ring's memory is
 
     // Written by any thread.
     std::atomic<std::int64_t> open_{0}; // connections placed here
 
     // Written by the thread that runs.
-    kevent::loop loop_;
+    kevent::collector collector_;
+    std::array<kevent::event, 128> events_;
     kevent::balancer<kevent::any_policy> balancer_;
     descriptor socket_;
     callback accept_;
