@@ -37,7 +37,8 @@
  *   (polling sleeps) raises item->busy under ring->lock.  Who sets KEV_DEAD
  *   takes it out of the table and from all lists; from then on it posts
  *   nothing.  The one that sees KEV_DEAD and busy == 0, remover or last busy
- *   user, calls kind->release(), which unhooks it and frees it.  References
+ *   user, calls kind->release(), which unhooks it and frees it; the scan does
+ *   the same in kev_file_close() with sources that are not busy.  References
  *   to it elsewhere, and why each ends:
  *     - wait queue entries: removed by kind->release(), under the foreign lock,
  *       before the memory goes; or by POLLFREE;
