@@ -334,7 +334,6 @@ static struct kev_item *kev_file_create(struct kev_queue *q,
 }
 
 const struct kev_kind kev_file_kind = {
-	.name = "file",
 	.add_flags = KEVENT_ONESHOT | KEVENT_LEVEL | KEVENT_DISABLED,
 	.check = kev_file_check,
 	.create = kev_file_create,

@@ -265,7 +265,6 @@ struct kev_file {
  * @release:   ends listening and frees.  CONTEXT: process, no lock
  */
 struct kev_kind {
-	const char *name;
 	u32 add_flags;
 	int (*check)(const struct kevent_change *c);
 	struct kev_item *(*create)(struct kev_queue *q,
@@ -291,7 +290,6 @@ bool kev_ring_unclaimed(struct kev_ring *r, const struct kev_item *item);
 u32 kev_ring_available(struct kev_ring *r);
 #define KEV_DRAIN_ENTER 1024
 void kev_ring_drain(struct kev_ring *r, unsigned int budget);
-void kev_post(struct kev_item *item);
 bool kev_ring_ready(struct kev_ring *r);
 bool kev_post_now(struct kev_item *item);
 int kev_post_request(struct kev_item *item);
@@ -398,6 +396,8 @@ void kev_user_uncharge(struct kev_user *user);
 void kev_timer_ring_init(struct kev_ring *r);
 void kev_timer_ring_exit(struct kev_ring *r);
 __poll_t kev_value_poll(struct kev_item *item);
+struct kev_item *kev_value_new(struct kev_queue *q, const struct kevent_change *c,
+			       size_t size);
 void kev_value_release(struct kev_item *item);
 long kev_user_trigger(struct kev_item *item, const struct kevent_change *c);
 

@@ -171,7 +171,7 @@ bool kev_post_now(struct kev_item *item)
 	return true;
 }
 
-void kev_post(struct kev_item *item)
+static void kev_post(struct kev_item *item)
 {
 	if (unlikely(!kev_post_now(item)))
 		kev_pend(item, KEV_PENDING);

@@ -7,7 +7,6 @@
  * later while an event is unclaimed.
  */
 #include <linux/moduleparam.h>
-#include <linux/slab.h>
 
 #include "kev.h"
 
@@ -21,7 +20,7 @@ module_param(timer_floor_ns, ulong, 0644);
 MODULE_PARM_DESC(timer_floor_ns, "shortest period of a timer, nanoseconds");
 
 struct kev_timer {
-	struct kev_item item;
+	struct kev_item item; /* first: kev_value_new() and _release() */
 	struct timerqueue_node node;
 	ktime_t base;
 	u64 value;  /* as given: relative ones start anew at ENABLE */
@@ -181,28 +180,24 @@ static void kev_timer_modify(struct kev_item *item, const struct kevent_change *
 static struct kev_item *kev_timer_create(struct kev_queue *q,
 					 const struct kevent_change *c)
 {
+	struct kev_item *item;
 	struct kev_timer *t;
 	u8 clock;
 
 	for (clock = 0; kev_clockids[clock] != c->fd; )
 		if (++clock == KEV_CLOCKS)
 			return ERR_PTR(-EINVAL);
-	if (kev_user_charge(q->user))
-		return ERR_PTR(-ENOSPC);
-	t = kzalloc(sizeof(*t), GFP_KERNEL_ACCOUNT);
-	if (!t) {
-		kev_user_uncharge(q->user);
-		return ERR_PTR(-ENOMEM);
-	}
-	kev_item_init(&t->item, kev_ring_of(q, c->ring), c);
+	item = kev_value_new(q, c, sizeof(*t));
+	if (IS_ERR(item))
+		return item;
+	t = to_timer(item);
 	timerqueue_init(&t->node);
 	t->clock = clock;
-	kev_timer_modify(&t->item, c);
-	return &t->item;
+	kev_timer_modify(item, c);
+	return item;
 }
 
 const struct kev_kind kev_timer_kind = {
-	.name = "timer",
 	.add_flags = KEVENT_ONESHOT | KEVENT_LEVEL | KEVENT_DISABLED |
 		     KEVENT_ABSTIME,
 	.check = kev_timer_check,

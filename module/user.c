@@ -10,20 +10,27 @@ static int kev_user_check(const struct kevent_change *c)
 	return c->fd || c->events || c->value || c->period ? -EINVAL : 0;
 }
 
-static struct kev_item *kev_user_create(struct kev_queue *q,
-					const struct kevent_change *c)
+/* A timer or user event of @size bytes that begin with the item. */
+struct kev_item *kev_value_new(struct kev_queue *q, const struct kevent_change *c,
+			       size_t size)
 {
 	struct kev_item *item;
 
 	if (kev_user_charge(q->user))
 		return ERR_PTR(-ENOSPC);
-	item = kzalloc(sizeof(*item), GFP_KERNEL_ACCOUNT);
+	item = kzalloc(size, GFP_KERNEL_ACCOUNT);
 	if (!item) {
 		kev_user_uncharge(q->user);
 		return ERR_PTR(-ENOMEM);
 	}
 	kev_item_init(item, kev_ring_of(q, c->ring), c);
 	return item;
+}
+
+static struct kev_item *kev_user_create(struct kev_queue *q,
+					const struct kevent_change *c)
+{
+	return kev_value_new(q, c, sizeof(struct kev_item));
 }
 
 static void kev_user_modify(struct kev_item *item, const struct kevent_change *c)
@@ -73,7 +80,6 @@ void kev_value_release(struct kev_item *item)
 }
 
 const struct kev_kind kev_user_kind = {
-	.name = "user",
 	.add_flags = KEVENT_ONESHOT | KEVENT_LEVEL | KEVENT_DISABLED |
 		     KEVENT_LATEST,
 	.check = kev_user_check,
