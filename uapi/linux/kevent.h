@@ -87,6 +87,76 @@
  * EPOLLRDBAND in its mask goes this way too when those bits are announced:
  * sockets announce them with all that arrives.
  *
+ * DOC: Requests, and which way they go
+ *
+ * KEVENT_OP_SUBMIT starts an operation on a file; exactly one event tells its
+ * end: @result is the byte count, 0 or -errno, as pread(2), pwrite(2), preadv(2),
+ * pwritev(2), fsync(2) and fdatasync(2) would return it, and @flags say which way
+ * it went.  What is wrong with the entry itself (a field, the descriptor, the
+ * address of the iovec array, a buffer of which nothing is mapped, a limit) is the
+ * entry's own @result, and then there is no event.
+ *
+ * Requests run in any order, unless they are linked.  Submission does not wait
+ * for a device, for a peer or for a lock of the file system's:
+ *
+ * file                            way
+ * regular file or block device,   KEVENT_EV_DIRECT: handed to the device during
+ *   O_DIRECT                      submission, its interrupt completes it; if the
+ *                                 file system cannot start it without waiting (it
+ *                                 must allocate, say), a worker hands it over
+ * the same without O_DIRECT,      KEVENT_EV_INLINE: all of it was in the page cache
+ *   read                          and was copied during submission; else a worker
+ *                                 reads the rest.  Where the file system has no
+ *                                 nonblocking read (tmpfs before Linux 6.6, NFS,
+ *                                 FUSE): always a worker
+ * the same, write; fsync,         KEVENT_EV_WORKER: a worker on the node of the home
+ *   fdatasync of any file         ring
+ * socket, pipe, tty, eventfd,     KEVENT_EV_INLINE if it can be done at once; else
+ *   other files that can be       the file's wait queue has the request, no thread
+ *   polled                        does, and a worker makes the transfer
+ *                                 (KEVENT_EV_WAITED).  As read(2) and write(2) of a
+ *                                 nonblocking descriptor, it may transfer less than
+ *                                 asked; at most 4096 bytes in one write to a
+ *                                 blocking descriptor of a file that has no
+ *                                 nonblocking write of its own (pipes before
+ *                                 Linux 6.4, ttys)
+ * proc, sysfs, cgroup and other   KEVENT_EV_INLINE, in the caller as pread(2) would:
+ *   files without a device        what they say may depend on who asks
+ * others (epoll, a queue; files   EOPNOTSUPP
+ *   without an iterator-based read
+ *   or write)
+ *
+ * A worker runs with the credentials, the memory cgroup and the block cgroup of
+ * the submitter, and with its own nice and CPU cgroup; a peer that asks who sent
+ * (SO_PASSCRED) sees a kernel thread for a write that waited.  RLIMIT_FSIZE is looked at during
+ * submission: EFBIG or a shorter write, no signal.  Where a request does not
+ * complete during submission, the pages of its buffer are pinned, and its address
+ * space is not looked at again: unmapping or forking is safe, and what is then
+ * mapped at that address is not touched.
+ *
+ * Each request counts against the queue's limit and the user's, and so do the
+ * pages that it pins: EAGAIN.  Workers are counted for each user, and for each
+ * file system of each user, so that one that hangs does not hold up others.
+ *
+ * DOC: Links
+ *
+ * A SUBMIT entry with KEVENT_LINK is followed in the same array by one that is
+ * started only when this has succeeded: a transfer in full, the rest with 0 or
+ * more.  Otherwise all that follow in the chain complete with -ECANCELED.  An
+ * entry of a chain whose @result is an error ends the chain before it, and the
+ * rest of the chain gets ECANCELED as @result, without an event.
+ *
+ * DOC: Cancelling, closing, exiting
+ *
+ * KEVENT_OP_CANCEL stops what has not begun, what waits for readiness or its turn
+ * in a chain, and what sleeps interruptibly in a worker; not what a device has.
+ * Closing a descriptor of the queue, with close(2), exec or exit, cancels
+ * the requests that were submitted through the closing table of descriptors (that
+ * of a process, shared by its threads), waits for those that cannot be cancelled,
+ * and leaves their events in the ring.  So after wait(2) for a process none of its
+ * requests reads or writes a buffer or a file any more; that can take as long as a
+ * device takes.  What others submitted to the same queue goes on.
+ *
  * DOC: Lifetime
  *
  * A queue lives as long as a descriptor or a mapping of it.  Nothing in it is
@@ -107,26 +177,32 @@
  *
  * EACCES      (mmap) the kernel's areas can only be read, and nothing executed
  * EAGAIN      a trigger that must not merge found an event outstanding; a
- *             request found no room under the queue's limit of requests
- * EBADF       the descriptor is not open, or (KEVENT_CLOSE_FD) it does not name
- *             the watched file
+ *             request found no room under the limits of the queue or the user
+ * EALREADY    the request cannot be cancelled any more: its event tells its end
+ * EBADF       the descriptor is not open; (KEVENT_CLOSE_FD) it does not name
+ *             the watched file; (request) it is not open for that, or the
+ *             queue's own descriptor was closed meanwhile
  * EBADFD      the queue has not been set up (ioctls and mmap; poll says EPOLLERR)
  * EBUSY       the queue has been set up already
  * E2BIG       an argument is longer than this kernel knows and not zero there
+ * ECANCELED   (request) an earlier one of the chain failed
  * EFAULT      user memory could not be read or written
+ * EFBIG       (write) it would begin past RLIMIT_FSIZE
  * EINTR       a signal came before any event
  * EINVAL      a field is out of its range, an unknown flag is set, or a field
  *             that the operation does not use is not zero
  * ELOOP       the file is this queue, or a queue that watches this one, directly
  *             or through others
  * ENODEV      a node has no memory for a ring, or the caller's cpuset forbids it
- * ENOENT      the queue has no source of that id
+ * ENOENT      the queue has no source, or no request in flight, of that id
  * ENOMEM      no memory, or the user's limit of locked memory is reached
  * ENOSPC      the limit of sources for the user or for the watched file
  * ENOTTY      no such ioctl
- * EOPNOTSUPP  the kind of source does not know the operation
+ * EOPNOTSUPP  the kind of source does not know the operation; (request) the file
+ *             or this kernel does not
  * EOVERFLOW   a user event's sum would pass the largest 64-bit integer
  * EPERM       the file does not support polling
+ * ESPIPE      (request) the file has no positions, and the offset is not 0
  */
 #ifndef _UAPI_LINUX_KEVENT_H
 #define _UAPI_LINUX_KEVENT_H
@@ -151,11 +227,21 @@
 #define KEVENT_KIND_TIMER 2
 #define KEVENT_KIND_USER 3
 #define KEVENT_KIND_NOP 16
+#define KEVENT_KIND_READ 17
+#define KEVENT_KIND_WRITE 18
+#define KEVENT_KIND_READV 19
+#define KEVENT_KIND_WRITEV 20
+#define KEVENT_KIND_FSYNC 21
+#define KEVENT_KIND_FDATASYNC 22
 
 /* ukevent.flags */
 #define KEVENT_EV_LEVEL 0x0001	  /* found by a sweep; never in the ring */
 #define KEVENT_EV_CLOSED 0x0002	  /* the file was closed; the source is gone */
 #define KEVENT_EV_DISABLED 0x0004 /* the source is oneshot and now disabled */
+#define KEVENT_EV_INLINE 0x0008	  /* request: done during submission */
+#define KEVENT_EV_DIRECT 0x0010	  /* request: completed by the device */
+#define KEVENT_EV_WORKER 0x0020	  /* request: a worker did it or began it */
+#define KEVENT_EV_WAITED 0x0040	  /* request: waited for the file's readiness */
 
 /**
  * struct ukevent - one event
@@ -304,6 +390,7 @@ struct kevent_setup {
 #define KEVENT_OP_TRIGGER 6 /* a user event */
 #define KEVENT_OP_ACK 7	    /* a level timer or level user event */
 #define KEVENT_OP_SUBMIT 8  /* a request */
+#define KEVENT_OP_CANCEL 9  /* requests, by id or by file */
 
 /* kevent_change.flags */
 #define KEVENT_ONESHOT 0x0001  /* ADD, MODIFY */
@@ -313,6 +400,8 @@ struct kevent_setup {
 #define KEVENT_ABSTIME 0x0010  /* ADD, MODIFY of a timer: @value is a time */
 #define KEVENT_CLOSE_FD 0x0020 /* REMOVE: then close @fd, as close(2) does */
 #define KEVENT_NOMERGE 0x0040  /* TRIGGER: EAGAIN rather than merge */
+#define KEVENT_LINK 0x0080     /* SUBMIT: the next entry waits for this one */
+#define KEVENT_CANCEL_FILE 0x0100 /* CANCEL: all of the file that @fd names */
 
 /* kevent_change.result of KEVENT_OP_REMOVE: an unclaimed entry is in the ring */
 #define KEVENT_UNCLAIMED 1
@@ -329,17 +418,26 @@ struct kevent_setup {
  * @fd:     file: ADD: the descriptor to watch.  Timer: ADD: CLOCK_MONOTONIC,
  *          CLOCK_BOOTTIME or CLOCK_REALTIME.  REMOVE with KEVENT_CLOSE_FD: the
  *          descriptor to close, which must name the watched file and not this
- *          queue
+ *          queue.  SUBMIT of all but nop: the descriptor to work on, which may be
+ *          closed afterwards.  CANCEL with KEVENT_CANCEL_FILE: a descriptor of
+ *          that file
  * @events: file: ADD, MODIFY: EPOLL bits, one at least of EPOLLIN, EPOLLPRI,
  *          EPOLLOUT, EPOLLRDNORM, EPOLLRDBAND, EPOLLWRNORM, EPOLLWRBAND,
  *          EPOLLMSG, EPOLLRDHUP, EPOLLERR, EPOLLHUP; the last two are always
  *          reported, named or not
+ * @len:    READ, WRITE: bytes; READV, WRITEV: entries of the array, up to 1024.
+ *          More than 2 GiB less a page are transferred in part, as by pread(2)
  * @value:  timer: ADD, MODIFY: first expiry in nanoseconds from now (from ENABLE
  *          where the source is disabled), or a time with KEVENT_ABSTIME; 0
  *          relative: after @period.  User event: TRIGGER: the value, 0 to
  *          INT64_MAX.  SUBMIT of a nop: the result to report
+ * @addr:   READ, WRITE: address of the buffer; READV, WRITEV: of an array of
+ *          struct iovec in the caller's layout, which is read during submission
  * @period: timer: ADD, MODIFY: nanoseconds between expiries, 0 for one expiry.
  *          A period under the module parameter timer_floor_ns becomes that
+ * @offset: READ, WRITE, READV, WRITEV: position in the file, whose own is not
+ *          used or moved; 0 for files that have none
+ * @rw_flags: the same: RWF_DSYNC, RWF_SYNC and RWF_APPEND, as for pwritev2(2)
  * @reserved: 0
  *
  * ADD, MODIFY and ENABLE of a file report at once what is ready at that moment.
@@ -361,7 +459,11 @@ struct kevent_setup {
  * MODIFY: EINVAL, ENOENT.  REMOVE: EINVAL, ENOENT, EBADF.
  * ENABLE, DISABLE: EINVAL, ENOENT.  ACK: also EOPNOTSUPP.
  * TRIGGER: EINVAL, ENOENT, EOPNOTSUPP, EAGAIN, EOVERFLOW.
- * SUBMIT: EINVAL, EAGAIN, ENOMEM.
+ * SUBMIT: EINVAL, EAGAIN, ENOMEM, EBADF, EFAULT, EFBIG, ESPIPE, EOPNOTSUPP,
+ * ECANCELED.
+ * CANCEL by id: 0: in time, its event says -ECANCELED; EALREADY: too late, though one
+ * that sleeps interruptibly in a worker was told to stop; ENOENT.  By file: how
+ * many were in time; EBADF.
  */
 struct kevent_change {
 	__aligned_u64 id;
@@ -372,10 +474,20 @@ struct kevent_change {
 	__u32 flags;
 	__u32 ring;
 	__s32 fd;
-	__u32 events;
-	__aligned_u64 value;
-	__aligned_u64 period;
-	__aligned_u64 reserved;
+	union {
+		__u32 events;
+		__u32 len;
+	};
+	union {
+		__aligned_u64 value;
+		__aligned_u64 addr;
+	};
+	union {
+		__aligned_u64 period;
+		__aligned_u64 offset;
+	};
+	__u32 rw_flags;
+	__u32 reserved;
 };
 
 /**
