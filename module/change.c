@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Changes: the table of kinds, ids, and the life of an item. */
+#include <linux/blkdev.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -357,39 +358,9 @@ static long kev_ack(struct kev_queue *q, struct kevent_change *c)
 	return ret;
 }
 
-/* A nop completes at once; only one that finds the ring full needs memory. */
-static long kev_submit(struct kev_queue *q, struct kevent_change *c)
-{
-	struct kev_ring *r = kev_ring_of(q, c->ring);
-	struct kev_item item = {}, *waiting;
-	long ret = 0;
-
-	if (!r || c->kind != KEVENT_KIND_NOP || c->id)
-		return -EINVAL;
-	kev_item_init(&item, r, c);
-	item.flags |= KEV_ONCE;
-	item.ev.id = KEV_REQUEST | atomic64_inc_return(&q->requests);
-	item.ev.result = c->value;
-
-	spin_lock_irq(&r->lock);
-	if (!kev_post_now(&item)) {
-		spin_unlock_irq(&r->lock);
-		waiting = kmemdup(&item, sizeof(item), GFP_KERNEL_ACCOUNT);
-		if (!waiting)
-			return -ENOMEM;
-		spin_lock_irq(&r->lock);
-		ret = kev_post_request(waiting);
-	}
-	kev_wake(r, true);
-	spin_unlock_irq(&r->lock);
-	if (!ret)
-		c->id = item.ev.id;
-	return ret;
-}
-
 /**
  * struct kev_op - what an operation accepts
- * @change: makes the change; returns its result
+ * @change: makes the change; returns its result.  NULL: kev_submit()
  * @flags:  KEVENT_* it knows; ADD and MODIFY ask the kind
  * @fields: those of struct kevent_change beside op, id and flags that it reads
  */
@@ -416,8 +387,8 @@ static const struct kev_op kev_ops[] = {
 	[KEVENT_OP_DISABLE] = { kev_disable, 0, 0 },
 	[KEVENT_OP_TRIGGER] = { kev_trigger, KEVENT_NOMERGE, KEV_F_VALUE },
 	[KEVENT_OP_ACK] = { kev_ack, 0, 0 },
-	[KEVENT_OP_SUBMIT] = { kev_submit, 0,
-			       KEV_F_KIND | KEV_F_COOKIE | KEV_F_RING | KEV_F_VALUE },
+	[KEVENT_OP_SUBMIT] = { NULL, KEVENT_LINK, ~0U },
+	[KEVENT_OP_CANCEL] = { kev_cancel, KEVENT_CANCEL_FILE, KEV_F_FD },
 };
 
 static u32 kev_fields(const struct kevent_change *c)
@@ -428,7 +399,7 @@ static u32 kev_fields(const struct kevent_change *c)
 	       (c->period ? KEV_F_PERIOD : 0) | (c->rw_flags ? KEV_F_RW_FLAGS : 0);
 }
 
-static long kev_change_one(struct kev_queue *q, struct kevent_change *c)
+static long kev_change_one(struct kev_submission *s, struct kevent_change *c)
 {
 	const struct kev_op *op;
 
@@ -437,7 +408,7 @@ static long kev_change_one(struct kev_queue *q, struct kevent_change *c)
 	op = &kev_ops[c->op];
 	if (c->flags & ~op->flags || kev_fields(c) & ~op->fields)
 		return -EINVAL;
-	return op->change(q, c);
+	return op->change ? op->change(s->q, c) : kev_submit(s, c);
 }
 
 /* Id and result are neighbours: one store returns both. */
@@ -448,29 +419,55 @@ static int kev_change_answer(struct kevent_change __user *to,
 	return copy_to_user(to, c, 12) ? -EFAULT : 0;
 }
 
-/* Returns 0 or the error that ended the array early; *@done are answered. */
-long kev_changes(struct kev_queue *q, u64 changes, u32 nr, u32 *done)
+/* A chain ends with the first entry that does not go on with it. */
+static void kev_change_link(struct kev_submission *s, const struct kevent_change *c)
 {
-	struct kevent_change __user *to = u64_to_user_ptr(changes);
+	if (c->op == KEVENT_OP_SUBMIT && c->flags & KEVENT_LINK)
+		s->broken |= c->result < 0;
+	else
+		kev_submit_end(s);
+}
+
+static int kev_changes_each(struct kev_submission *s,
+			    struct kevent_change __user *to, u32 nr, u32 *done)
+{
 	struct kevent_change c;
 
-	*done = 0;
-	if (nr > KEVENT_MAX_CHANGES || changes & 7)
-		return -EINVAL;
 	for (; *done < nr; ++*done, to++) {
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		if (copy_from_user(&c, to, sizeof(c)))
 			return -EFAULT;
-		c.result = kev_change_one(q, &c);
+		c.result = kev_change_one(s, &c);
 		if (kev_change_answer(to, &c)) {
 			if (c.op == KEVENT_OP_ADD && !c.result)
-				kev_remove_id(q, c.id, NULL);
+				kev_remove_id(s->q, c.id, NULL);
 			return -EFAULT;
 		}
+		kev_change_link(s, &c);
 		cond_resched();
 	}
 	return 0;
+}
+
+/* Returns 0 or the error that ended the array early; *@done are answered. */
+long kev_changes(struct kev_queue *q, u64 changes, u32 nr, u32 *done)
+{
+	struct kev_submission s = { .q = q };
+	struct blk_plug plug;
+	int ret;
+
+	*done = 0;
+	if (nr > KEVENT_MAX_CHANGES || changes & 7)
+		return -EINVAL;
+	if (nr > 2)
+		blk_start_plug(&plug);
+	ret = kev_changes_each(&s, u64_to_user_ptr(changes), nr, done);
+	kev_submit_end(&s);
+	kev_origin_put(s.origin);
+	if (nr > 2)
+		blk_finish_plug(&plug);
+	return ret;
 }
 
 /* ->release: no ioctl runs, but the scan may be removing items too. */

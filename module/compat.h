@@ -3,9 +3,15 @@
 #ifndef _KEV_COMPAT_H
 #define _KEV_COMPAT_H
 
+#include <linux/cgroup.h>
 #include <linux/fdtable.h>
+#include <linux/fs.h>
 #include <linux/hrtimer.h>
+#include <linux/kthread.h>
+#include <linux/memcontrol.h>
 #include <linux/mm.h>
+#include <linux/sched/mm.h>
+#include <linux/uio.h>
 #include <linux/version.h>
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(5, 10, 0)
@@ -36,6 +42,77 @@ static inline void hrtimer_setup(struct hrtimer *timer,
 {
 	hrtimer_init(timer, clock, mode);
 	timer->function = function;
+}
+#endif
+
+/* The callback of a kiocb, defined as KEV_KI_COMPLETE(name, iocb, res) { ... } */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 16, 0)
+#define KEV_KI_COMPLETE(name, iocb, res) \
+	static void name(struct kiocb *iocb, long res, long res2)
+#else
+#define KEV_KI_COMPLETE(name, iocb, res) \
+	static void name(struct kiocb *iocb, long res)
+#endif
+
+/* @iov is room that the iterator may use. */
+static inline int kev_import_buffer(int rw, void __user *buffer, size_t len,
+				    struct iovec *iov, struct iov_iter *iter)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+	return import_single_range(rw, buffer, len, iov, iter);
+#else
+	return import_ubuf(rw, buffer, len, iter);
+#endif
+}
+
+/* The piece of user memory that @iter stands at. */
+static inline struct iovec kev_iter_piece(const struct iov_iter *iter)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)
+	return iov_iter_iovec(iter);
+#else
+	return (struct iovec){ iter_iov_addr(iter), iter_iov_len(iter) };
+#endif
+}
+
+static inline int kev_set_rw_flags(struct kiocb *iocb, u32 flags, int rw)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
+	return kiocb_set_rw_flags(iocb, (__force rwf_t)flags);
+#else
+	return kiocb_set_rw_flags(iocb, (__force rwf_t)flags, rw);
+#endif
+}
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 11, 0)
+/* The kernel's own needs a symbol that is not exported. */
+static inline struct mem_cgroup *kev_set_memcg(struct mem_cgroup *memcg)
+{
+	swap(current->active_memcg, memcg);
+	return memcg;
+}
+#else
+#define kev_set_memcg set_active_memcg
+#endif
+
+#ifdef CONFIG_BLK_CGROUP
+static inline struct cgroup_subsys_state *kev_current_blkcg(void)
+{
+	return task_get_css(current, io_cgrp_id);
+}
+
+static inline void kev_put_blkcg(struct cgroup_subsys_state *css)
+{
+	css_put(css);
+}
+#else
+static inline struct cgroup_subsys_state *kev_current_blkcg(void)
+{
+	return NULL;
+}
+
+static inline void kev_put_blkcg(struct cgroup_subsys_state *css)
+{
 }
 #endif
 

@@ -77,7 +77,7 @@ static noinline void kev_file_woken(struct kev_file *f, u32 got)
 }
 
 /* The queue is about to be freed.  CONTEXT: its lock */
-static noinline int kev_file_pollfree(wait_queue_entry_t *wait)
+noinline int kev_hook_pollfree(wait_queue_entry_t *wait)
 {
 	struct kev_hook *hook = container_of(wait, struct kev_hook, wait);
 
@@ -113,12 +113,13 @@ static int kev_file_wake(wait_queue_entry_t *wait, unsigned int mode, int sync,
 	else
 		kev_file_woken(f, got);
 	spin_unlock_irqrestore(&r->lock, flags);
-	return unlikely(bits & KEV_POLLFREE) ? kev_file_pollfree(wait) : 0;
+	return unlikely(bits & KEV_POLLFREE) ? kev_hook_pollfree(wait) : 0;
 }
 
 struct kev_hooking {
 	poll_table table;
 	struct kev_file *file;
+	wait_queue_func_t wake;
 	struct kev_hook **next;
 	int error;
 };
@@ -139,7 +140,7 @@ static void kev_hook(struct file *file, wait_queue_head_t *head, poll_table *tab
 		*h->next = hook;
 	}
 	h->next = &hook->next;
-	init_waitqueue_func_entry(&hook->wait, kev_file_wake);
+	init_waitqueue_func_entry(&hook->wait, h->wake);
 	hook->wait.private = h->file;
 	hook->head = head;
 	add_wait_queue(head, &hook->wait);
@@ -151,25 +152,38 @@ static void kev_hook(struct file *file, wait_queue_head_t *head, poll_table *tab
 	smp_mb();
 }
 
-static int kev_file_start(struct kev_item *item, __poll_t *ready)
+/* Puts @wake on all wait queues of the file, and tells what is ready now. */
+int kev_hook_all(struct kev_file *f, struct file *file, wait_queue_func_t wake,
+		 __poll_t *ready)
 {
-	struct kev_hooking h = { .file = to_file(item) };
+	__poll_t events = (__force __poll_t)f->item.events;
+	struct kev_hooking h = { .file = f, .wake = wake };
 
 	init_poll_funcptr(&h.table, kev_hook);
-	h.table._key = (__force __poll_t)item->events;
-	*ready = vfs_poll(kev_file_of(item), &h.table) &
-		 (__force __poll_t)item->events;
+	h.table._key = events;
+	*ready = vfs_poll(file, &h.table) & events;
 	return h.error;
 }
 
-static __poll_t kev_file_poll(struct kev_item *item)
+static int kev_file_start(struct kev_item *item, __poll_t *ready)
 {
-	__poll_t events = (__force __poll_t)READ_ONCE(item->events);
+	return kev_hook_all(to_file(item), kev_file_of(item), kev_file_wake, ready);
+}
+
+/* What of @mask is ready, without a wait. */
+__poll_t kev_poll_file(struct file *file, u32 mask)
+{
+	__poll_t events = (__force __poll_t)mask;
 	poll_table table;
 
 	init_poll_funcptr(&table, NULL);
 	table._key = events;
-	return vfs_poll(kev_file_of(item), &table) & events;
+	return vfs_poll(file, &table) & events;
+}
+
+static __poll_t kev_file_poll(struct kev_item *item)
+{
+	return kev_poll_file(kev_file_of(item), READ_ONCE(item->events));
 }
 
 /*
@@ -187,7 +201,7 @@ static void kev_unhook_one(struct kev_hook *hook)
 	rcu_read_unlock();
 }
 
-static void kev_unhook(struct kev_file *f)
+void kev_unhook(struct kev_file *f)
 {
 	struct kev_hook *hook = f->hook.next, *next;
 

@@ -9,12 +9,15 @@
  *   queue->setup     mutex    making of the rings, once
  *   watch bucket     spinlock struct kev_watch, its list of sources
  *   queue->items     xa_lock  id -> item
+ *   queue->owners    spinlock struct kev_owner, who submits
+ *   queue->running   spinlock request->task; signals are sent under it
  *   (foreign)        spinlock the watched file's wait queue head: its owner
  *                             calls kev_file_wake() with it held, interrupts on
  *                             or off, in any context
  *   ring->lock       spinlock, interrupts off: all of struct kev_ring and of
  *                             struct kev_item that is not constant; the kernel's
  *                             words of the mapped header
+ *   user->lock       spinlock, interrupts off: the lanes of work.c
  *   queue->wait      spinlock waiters on any ring
  *   (foreign)        the scheduler's and the hrtimer base's, through
  *                             wake_up_process() and hrtimer_start()
@@ -31,7 +34,7 @@
  *                            [ring->head, ring->tail]: kev_ring_head()
  *   ring->head               the holder of ring->lock: the last head believed
  *
- * An item (source, or request that found the ring full)
+ * An item (source or request)
  *
  *   is found by id under xa_lock.  Whoever wants to use it outside the locks
  *   (polling sleeps) raises item->busy under ring->lock.  Who sets KEV_DEAD
@@ -44,19 +47,19 @@
  *       before the memory goes; or by POLLFREE;
  *     - the timer tree: left under ring->lock when it dies;
  *     - the watch's list: left in kind->release(), under the bucket's lock.
- *   An item that is KEV_ONCE belongs to the ring's pending list and is freed
- *   when its event has been put into the ring, or with the ring.
+ *   An item that is KEV_ONCE is a request: see request.c.
  *
  * A queue
  *
- *   is freed by ->release, which no ioctl and no mapping outlives.  It removes
- *   every item, passes through kev_watch_mutex (the scan may be removing some, a
+ *   is freed by ->release, which no ioctl and no mapping outlives.  It cancels
+ *   every request and waits for it, removes every source, passes through kev_watch_mutex (the scan may be removing some, a
  *   walk may be looking at the queue),
  *   cancels the ring's timers and irq_work, and then frees the rings.
  */
 #ifndef _KEV_H
 #define _KEV_H
 
+#include <linux/bvec.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/hrtimer.h>
@@ -65,12 +68,16 @@
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/poll.h>
+#include <linux/refcount.h>
 #include <linux/spinlock.h>
 #include <linux/timerqueue.h>
 #include <linux/wait.h>
+#include <linux/workqueue.h>
 #include <linux/xarray.h>
 
 #include "compat.h"
+
+struct kev_request;
 
 /* Memory that user space has mapped: only kev_load() and kev_store() touch it. */
 #ifdef __CHECKER__
@@ -101,7 +108,7 @@ enum {
 #define KEV_STALE BIT(7)   /* in need_enter: to be polled again */
 #define KEV_SET BIT(8)	   /* level timer or user event: ready until ACK; others:
 			      gathered while disabled */
-#define KEV_ONCE BIT(9)	   /* freed when its event is in the ring */
+#define KEV_ONCE BIT(9)	   /* a request: freed when its event is in the ring */
 #define KEV_SLEEPY BIT(10) /* polling its file may take long; constant */
 
 /* What keeps an edge from being just posted */
@@ -132,11 +139,13 @@ struct kev_item {
 
 /*
  * An id: the index in queue->items, above it a generation.  A request's has the
- * top bit and a count.
+ * top bit, its ring, and a count.
  */
 #define KEV_INDEX_BITS 24
 #define KEV_INDEX(id) ((u32)(id) & ((1U << KEV_INDEX_BITS) - 1))
 #define KEV_REQUEST BIT_ULL(63)
+#define KEV_REQUEST_RING 56
+#define KEV_INFLIGHT_BITS 8
 
 /* One tree of timers and its hrtimer, for each clock */
 struct kev_clock {
@@ -173,8 +182,12 @@ struct kev_ring {
 	u32 hint;
 	u32 nr_stale;
 	u32 sources;
-	u32 requests;
 	bool level_turn; /* who gets the odd event of a call */
+
+	u32 requests;	  /* in flight, or done and on @pending */
+	u32 credit;	  /* of the user's limit, taken in advance */
+	u64 last_request; /* count of their ids */
+	struct hlist_head inflight[1 << KEV_INFLIGHT_BITS]; /* by id */
 
 	/* counters for fdinfo */
 	u64 coalesced;
@@ -193,12 +206,23 @@ struct kev_ring {
 	unsigned int nr_pages;
 };
 
+#define KEV_LANE_BITS 6
+
 /* One for each user who has a queue open. */
 struct kev_user {
 	struct list_head node;
 	kuid_t uid;
 	unsigned int queues;
 	atomic_long_t sources;
+	atomic_long_t held; /* by requests; see kev_hold() */
+
+	/* work.c */
+	struct workqueue_struct *workers; /* NULL before the first request */
+	spinlock_t lock;
+	u32 active;		  /* requests given to workers */
+	struct list_head backlog; /* lanes that have requests waiting */
+	struct hlist_head lanes[1 << KEV_LANE_BITS];
+	struct kev_lane *spare; /* where there is no memory for another */
 };
 
 struct kev_queue {
@@ -208,7 +232,6 @@ struct kev_queue {
 	struct kev_user *user;
 	struct xarray items;
 	atomic64_t generation; /* of sources */
-	atomic64_t requests;   /* submitted so far */
 
 	spinlock_t wait;
 	struct list_head waiters;
@@ -219,6 +242,11 @@ struct kev_queue {
 	unsigned long locked_pages;
 	struct file *file;     /* ours; no reference */
 	struct list_head nest; /* under kev_watch_mutex: the walk in watch.c */
+
+	spinlock_t owners_lock;
+	struct list_head owners;
+	spinlock_t running;
+	wait_queue_head_t drain; /* those who wait for requests to end */
 };
 
 /* A wait queue entry of a source on a file's wait queue; a file may use several. */
@@ -231,17 +259,23 @@ struct kev_hook {
 
 /**
  * struct kev_watch - a file that sources watch
- * @sources: of all queues of the machine; under the bucket's lock, with @nr
- * @file:    one reference for all of them
+ * @sources:  and waiting requests, of all queues of the machine; under the
+ *            bucket's lock, with @nr and @requests
+ * @file:     one reference for all of them
+ * @requests: how many of @nr are requests, which hold the file themselves too
  */
 struct kev_watch {
 	struct hlist_node node;
 	struct hlist_head sources;
 	struct file *file;
 	u32 nr;
+	u32 requests;
 };
 
-/* A source of file readiness; all but item is constant once it is started. */
+/*
+ * A source of file readiness, or that part of a request which waits for it; all but
+ * item is constant once it is started.
+ */
 struct kev_file {
 	struct kev_item item;
 	struct kev_watch *watch;
@@ -292,7 +326,11 @@ u32 kev_ring_available(struct kev_ring *r);
 void kev_ring_drain(struct kev_ring *r, unsigned int budget);
 bool kev_ring_ready(struct kev_ring *r);
 bool kev_post_now(struct kev_item *item);
-int kev_post_request(struct kev_item *item);
+void kev_post_request(struct kev_item *item);
+bool kev_hold(struct kev_ring *r, u32 n);
+void kev_unhold(struct kev_ring *r, u32 n);
+bool kev_request_reserve(struct kev_ring *r);
+void kev_request_gone(struct kev_item *item);
 void kev_news_slow(struct kev_item *item, u32 bits);
 void kev_value(struct kev_item *item, s64 value);
 void kev_value_suspend(struct kev_item *item);
@@ -365,6 +403,131 @@ static __always_inline void kev_news(struct kev_item *item, u32 bits)
 	kev_ring_put(r, item);
 }
 
+/* Which way a request takes; see the header. */
+enum {
+	KEV_WAY_CALLER, /* done in the submitter, which may wait */
+	KEV_WAY_DIRECT, /* to the device */
+	KEV_WAY_WORKER,
+	KEV_WAY_READY, /* waits for the file's readiness */
+};
+
+/* Where a request is; under ring->lock. */
+enum {
+	KEV_REQ_SUBMIT,	 /* with its submitter, or the device has it */
+	KEV_REQ_LINKED,	 /* behind another of its chain */
+	KEV_REQ_WAITING, /* for readiness */
+	KEV_REQ_QUEUED,	 /* for a worker */
+	KEV_REQ_RUNNING, /* with a worker */
+};
+
+#define KEV_SMALL_VECS 2
+
+/**
+ * struct kev_request - an operation that completes once; banner in request.c
+ * @wait:      its item, and what it waits with
+ * @node:      in ring->inflight, by id
+ * @iocb:      its ki_filp is the file, with a reference
+ * @next:      that starts when this has succeeded
+ * @origin:    who submitted it; NULL if it never left the submitter
+ * @refs:      the operation, and each that still looks at the request
+ * @res:       what the operation returned
+ * @want:      bytes asked for
+ * @done:      bytes transferred before the operation that is going on
+ * @offset:    position of the first byte
+ * @vecs:      of @nr_vecs pinned pieces; @small if that many suffice
+ * @held:      units of the user's limit: itself and its pages
+ * @cancelled: is not to begin, or to stop; under ring->lock, with @woken
+ * @woken:     the file had news while nobody waited
+ */
+struct kev_request {
+	struct kev_file wait;
+	struct hlist_node node;
+	struct kiocb iocb;
+	struct kev_request *next;
+	struct kev_origin *origin;
+	refcount_t refs;
+	u32 held;
+	ssize_t res;
+	size_t want;
+	size_t done;
+	loff_t offset;
+	struct bio_vec *vecs;
+	u32 nr_vecs;
+	u8 way;
+	u8 state;
+	bool cancelled;
+	bool woken;
+	bool hooked;
+	bool writing; /* holds off a freeze of the file system */
+	bool settled; /* only its pages are left to be marked dirty */
+	struct bio_vec small[KEV_SMALL_VECS];
+
+	/* work.c; under user->lock */
+	struct work_struct work;
+	struct list_head turn; /* on lane->waiting */
+	struct kev_lane *lane;
+	struct task_struct *task; /* that runs it; under queue->running */
+};
+
+/* The process, by its table of descriptors, that submits.  On queue->owners. */
+struct kev_owner {
+	struct list_head node;
+	fl_owner_t files;
+	refcount_t refs;
+	bool closed; /* it has closed the queue; read under ring->lock */
+};
+
+/* As whom requests run.  One for each call that submits. */
+struct kev_origin {
+	refcount_t refs;
+	struct kev_owner *owner;
+	const struct cred *cred;
+	struct mem_cgroup *memcg;
+	struct cgroup_subsys_state *blkcg;
+};
+
+/* work.c */
+void kev_work_init(struct kev_user *user);
+int kev_work_start(struct kev_user *user);
+void kev_work_exit(struct kev_user *user);
+void kev_work_prepare(struct kev_request *req);
+void kev_work_queue(struct kev_request *req);
+void kev_work_settle(struct kev_request *req);
+void kev_work_expedite(struct kev_request *req);
+void kev_work_interrupt(struct kev_request *req);
+
+/* request.c */
+struct kev_submission;
+int kev_requests_init(void);
+void kev_requests_exit(void);
+long kev_submit(struct kev_submission *s, struct kevent_change *c);
+void kev_submit_end(struct kev_submission *s);
+long kev_cancel(struct kev_queue *q, struct kevent_change *c);
+void kev_cancel_owner(struct kev_queue *q, fl_owner_t owner);
+void kev_cancel_all(struct kev_queue *q);
+void kev_request_abandon(struct kev_file *f);
+bool kev_request_begin(struct kev_request *req);
+ssize_t kev_request_perform(struct kev_request *req);
+void kev_request_performed(struct kev_request *req, ssize_t res);
+void kev_request_finish(struct kev_request *req, bool may_sleep);
+void kev_origin_put(struct kev_origin *o);
+void kev_request_free(struct kev_item *item);
+
+/**
+ * struct kev_submission - the SUBMIT entries of one array of changes
+ * @origin: who submits; NULL before the first that needs it
+ * @head:   of the chain that is being put together; started when it is complete
+ * @tail:   of that chain
+ * @broken: an entry of the chain failed, and the rest fails with it
+ */
+struct kev_submission {
+	struct kev_queue *q;
+	struct kev_origin *origin;
+	struct kev_request *head;
+	struct kev_request *tail;
+	bool broken;
+};
+
 /* change.c */
 long kev_changes(struct kev_queue *q, u64 changes, u32 nr, u32 *done);
 void kev_item_init(struct kev_item *item, struct kev_ring *r,
@@ -379,6 +542,10 @@ bool kev_repoll_wanted(struct kev_ring *r);
 
 /* file.c, watch.c, timer.c, user.c, limit.c */
 struct file *kev_file_of(struct kev_item *item);
+int kev_hook_all(struct kev_file *f, struct file *file, wait_queue_func_t wake,
+		 __poll_t *ready);
+int kev_hook_pollfree(wait_queue_entry_t *wait);
+void kev_unhook(struct kev_file *f);
 bool kev_file_may_poll(struct kev_item *item, struct pid *process);
 void kev_file_close(struct kev_file *f);
 int kev_file_init(void);
@@ -392,9 +559,12 @@ void kev_watch_exit(void);
 struct kev_user *kev_user_get(kuid_t uid);
 void kev_user_put(struct kev_user *user);
 int kev_user_charge(struct kev_user *user);
+bool kev_user_hold(struct kev_user *user, u32 n);
+void kev_user_unhold(struct kev_user *user, u32 n);
 void kev_user_uncharge(struct kev_user *user);
 void kev_timer_ring_init(struct kev_ring *r);
 void kev_timer_ring_exit(struct kev_ring *r);
+__poll_t kev_poll_file(struct file *file, u32 mask);
 __poll_t kev_value_poll(struct kev_item *item);
 struct kev_item *kev_value_new(struct kev_queue *q, const struct kevent_change *c,
 			       size_t size);

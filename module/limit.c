@@ -12,6 +12,11 @@ static unsigned long max_user_sources;
 module_param(max_user_sources, ulong, 0644);
 MODULE_PARM_DESC(max_user_sources, "sources for each user (0: from memory size)");
 
+/* By default a sixteenth of memory. */
+static unsigned long max_user_held;
+module_param(max_user_held, ulong, 0644);
+MODULE_PARM_DESC(max_user_held, "requests in flight and pages that they pin, for each user (0: from memory size)");
+
 static DEFINE_MUTEX(kev_users_mutex);
 static LIST_HEAD(kev_users);
 
@@ -25,6 +30,7 @@ static struct kev_user *kev_user_find(kuid_t uid)
 	user = kzalloc(sizeof(*user), GFP_KERNEL_ACCOUNT);
 	if (user) {
 		user->uid = uid;
+		kev_work_init(user);
 		list_add(&user->node, &kev_users);
 	}
 	return user;
@@ -45,12 +51,17 @@ struct kev_user *kev_user_get(kuid_t uid)
 
 void kev_user_put(struct kev_user *user)
 {
+	bool last;
+
 	mutex_lock(&kev_users_mutex);
-	if (!--user->queues) {
+	last = !--user->queues;
+	if (last)
 		list_del(&user->node);
-		kfree(user);
-	}
 	mutex_unlock(&kev_users_mutex);
+	if (!last)
+		return;
+	kev_work_exit(user);
+	kfree(user);
 }
 
 int kev_user_charge(struct kev_user *user)
@@ -68,4 +79,19 @@ int kev_user_charge(struct kev_user *user)
 void kev_user_uncharge(struct kev_user *user)
 {
 	atomic_long_dec(&user->sources);
+}
+
+bool kev_user_hold(struct kev_user *user, u32 n)
+{
+	unsigned long max = READ_ONCE(max_user_held) ?: totalram_pages() / 16;
+
+	if (atomic_long_add_return(n, &user->held) <= max)
+		return true;
+	atomic_long_sub(n, &user->held);
+	return false;
+}
+
+void kev_user_unhold(struct kev_user *user, u32 n)
+{
+	atomic_long_sub(n, &user->held);
 }

@@ -22,11 +22,16 @@ static int __init kev_init(void)
 	ret = kev_watch_init();
 	if (ret)
 		goto out_file;
-	ret = misc_register(&kev_device);
+	ret = kev_requests_init();
 	if (ret)
 		goto out_watch;
+	ret = misc_register(&kev_device);
+	if (ret)
+		goto out_requests;
 	return 0;
 
+out_requests:
+	kev_requests_exit();
 out_watch:
 	kev_watch_exit();
 out_file:
@@ -37,6 +42,7 @@ out_file:
 static void __exit kev_exit(void)
 {
 	misc_deregister(&kev_device);
+	kev_requests_exit();
 	kev_watch_exit();
 	kev_file_exit();
 }

@@ -415,6 +415,8 @@ static void kev_show_fdinfo(struct seq_file *m, struct file *file)
 	seq_printf(m, "rings:\t%u\nlocked:\t%lu kB\nuser-sources:\t%ld\n", q->nr_rings,
 		   q->locked_pages * (PAGE_SIZE / 1024),
 		   atomic_long_read(&q->user->sources));
+	seq_printf(m, "user-held:\t%ld\nuser-workers:\t%u\n",
+		   atomic_long_read(&q->user->held), READ_ONCE(q->user->active));
 	for (i = 0; i < q->nr_rings; i++)
 		kev_show_ring(m, q->rings[i]);
 }
@@ -435,19 +437,25 @@ static int kev_open(struct inode *inode, struct file *file)
 	INIT_LIST_HEAD(&q->waiters);
 	INIT_LIST_HEAD(&q->nest);
 	init_waitqueue_head(&q->poll);
+	spin_lock_init(&q->owners_lock);
+	INIT_LIST_HEAD(&q->owners);
+	spin_lock_init(&q->running);
+	init_waitqueue_head(&q->drain);
 	mutex_init(&q->setup);
 	q->file = file;
 	file->private_data = q;
 	return nonseekable_open(inode, file);
 }
 
-/* As kev_unmap(), for those who map nothing. */
+/* Also as kev_unmap(), for those who map nothing. */
 static int kev_flush(struct file *file, fl_owner_t id)
 {
 	struct kev_queue *q = file->private_data;
 
-	if (kev_queue_ready(q))
+	if (kev_queue_ready(q)) {
+		kev_cancel_owner(q, id);
 		kev_pass_on(q, NULL);
+	}
 	return 0;
 }
 
@@ -455,6 +463,7 @@ static int kev_release(struct inode *inode, struct file *file)
 {
 	struct kev_queue *q = file->private_data;
 
+	kev_cancel_all(q);
 	kev_release_items(q);
 	kev_watch_sync();
 	xa_destroy(&q->items);

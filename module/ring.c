@@ -114,8 +114,7 @@ static void kev_unpend(struct kev_item *item)
 	kev_ring_put(r, item);
 	item->ev.result = 0;
 	if (item->flags & KEV_ONCE) {
-		kev_set_requests(r, r->requests - 1);
-		kfree(item);
+		kev_request_gone(item);
 		return;
 	}
 	if (item->flags & KEV_STALE) {
@@ -177,23 +176,68 @@ static void kev_post(struct kev_item *item)
 		kev_pend(item, KEV_PENDING);
 }
 
-/* A completed request finds the ring full: it waits, within a limit. */
-int kev_post_request(struct kev_item *item)
+/* Requests take from the user's limit in advance, not to share its word. */
+#define KEV_CREDIT 64
+
+/* Takes @n units of the user's limit: one for a request, one for a pinned page. */
+bool kev_hold(struct kev_ring *r, u32 n)
+{
+	struct kev_user *user = r->queue->user;
+	u32 need;
+
+	lockdep_assert_held(&r->lock);
+	if (r->credit < n) {
+		need = n - r->credit;
+		if (kev_user_hold(user, need + KEV_CREDIT))
+			r->credit += need + KEV_CREDIT;
+		else if (kev_user_hold(user, need))
+			r->credit += need;
+		else
+			return false;
+	}
+	r->credit -= n;
+	return true;
+}
+
+void kev_unhold(struct kev_ring *r, u32 n)
+{
+	lockdep_assert_held(&r->lock);
+	r->credit += n;
+	if (r->credit > 2 * KEV_CREDIT) {
+		kev_user_unhold(r->queue->user, r->credit - KEV_CREDIT);
+		r->credit = KEV_CREDIT;
+	}
+}
+
+/* Counts a request until kev_request_gone(): its event can be delivered. */
+bool kev_request_reserve(struct kev_ring *r)
+{
+	lockdep_assert_held(&r->lock);
+	if (r->requests >= READ_ONCE(max_ring_requests) || !kev_hold(r, 1))
+		return false;
+	kev_set_requests(r, r->requests + 1);
+	return true;
+}
+
+void kev_request_gone(struct kev_item *item)
+{
+	struct kev_ring *r = item->ring;
+
+	kev_set_requests(r, r->requests - 1);
+	kev_unhold(r, 1);
+	kev_request_free(item);
+}
+
+void kev_post_request(struct kev_item *item)
 {
 	struct kev_ring *r = item->ring;
 
 	lockdep_assert_held(&r->lock);
-	if (kev_post_now(item)) {
-		kfree(item);
-		return 0;
-	}
-	if (r->requests >= READ_ONCE(max_ring_requests)) {
-		kfree(item);
-		return -EAGAIN;
-	}
-	kev_set_requests(r, r->requests + 1);
-	kev_pend(item, KEV_PENDING);
-	return 0;
+	if (kev_post_now(item))
+		kev_request_gone(item);
+	else
+		kev_pend(item, KEV_PENDING);
+	kev_wake(r, true);
 }
 
 /*
@@ -448,7 +492,7 @@ struct kev_ring *kev_ring_create(struct kev_queue *q, u32 index, int node,
 	return r;
 }
 
-/* Nothing but KEV_ONCE items is left; no ioctl or callback can reach the ring. */
+/* Only requests that found it full are left; no ioctl or callback can reach it. */
 void kev_ring_destroy(struct kev_ring *r)
 {
 	struct kev_item *item, *next;
@@ -456,7 +500,8 @@ void kev_ring_destroy(struct kev_ring *r)
 	kev_timer_ring_exit(r);
 	irq_work_sync(&r->poll_work);
 	list_for_each_entry_safe(item, next, &r->pending, node)
-		kfree(item);
+		kev_request_free(item);
+	kev_user_unhold(r->queue->user, r->credit + r->requests);
 	kev_ring_free_pages(r);
 	kfree(r);
 }

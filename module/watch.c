@@ -2,8 +2,9 @@
 /*
  * The files that sources watch: one table for the whole module.
  *
- * All sources of a file share one reference to it.  If that is the file's only
- * one, nobody else can use the file any more: every descriptor was closed, no
+ * All sources of a file share one reference to it, and requests that wait for its
+ * readiness have one each.  If those are the file's only ones, nobody else can use
+ * the file any more: every descriptor was closed, no
  * mapping and no message in flight holds it, and a new reference could come
  * from nowhere but here.  A scan looks for such files, a tenth of the table
  * every 100 ms while the table is not empty.  It costs a few instructions for
@@ -71,6 +72,7 @@ static int kev_watch_link(struct kev_file *f, struct kev_watch *fresh)
 	} else {
 		if (!w->nr++)
 			hlist_add_head(&w->node, &b->watches);
+		w->requests += f->item.flags & KEV_ONCE ? 1 : 0;
 		f->watch = w;
 		hlist_add_head(&f->same, &w->sources);
 	}
@@ -158,6 +160,7 @@ void kev_watch_unlink(struct kev_file *f)
 
 	lockdep_assert_held(&kev_bucket_of(w->file)->lock);
 	hlist_del(&f->same);
+	w->requests -= f->item.flags & KEV_ONCE ? 1 : 0;
 	if (--w->nr)
 		return;
 	hlist_del(&w->node);
@@ -184,10 +187,13 @@ static void kev_scan_bucket(struct kev_bucket *b)
 		return;
 	spin_lock(&b->lock);
 	hlist_for_each_entry_safe(w, next_watch, &b->watches, node) {
-		if (file_count(w->file) != 1)
+		if (file_count(w->file) != 1 + w->requests)
 			continue;
 		hlist_for_each_entry_safe(f, next_file, &w->sources, same)
-			kev_file_close(f);
+			if (f->item.flags & KEV_ONCE)
+				kev_request_abandon(f);
+			else
+				kev_file_close(f);
 	}
 	spin_unlock(&b->lock);
 }
