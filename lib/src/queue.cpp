@@ -139,11 +139,21 @@ result<int> queue::change(kevent::change &entry) const noexcept {
     return answer_of(entry.result);
 }
 
-result<std::uint64_t> queue::add(const source &what) const noexcept {
-    kevent::change entry = what;
-    if (auto done = change(entry); !done)
+namespace {
+/// Makes a change and returns the id that it got.
+result<std::uint64_t> id_of(const queue &rings, change entry) noexcept {
+    if (auto done = rings.change(entry); !done)
         return done.error();
     return std::uint64_t{entry.id};
+}
+} // namespace
+
+result<std::uint64_t> queue::add(const source &what) const noexcept {
+    return id_of(*this, what);
+}
+
+result<std::uint64_t> queue::submit(const request &what) const noexcept {
+    return id_of(*this, what);
 }
 
 result<unsigned> queue::get(std::span<event> out,

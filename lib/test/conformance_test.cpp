@@ -46,7 +46,7 @@ public:
         return {events.begin(), events.begin() + count};
     }
 
-    std::uint64_t add(source what) { return rings.add(what.home(0)).value(); }
+    std::uint64_t add(auto what) { return rings.add(what.home(0)).value(); }
     std::error_code error_of(const change &entry) {
         return rings.change(change(entry)).error();
     }

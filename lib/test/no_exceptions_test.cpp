@@ -25,11 +25,11 @@ int run(kevent::kernel &system) {
         return check(false, "open");
     kevent::balancer<kevent::round_robin> balancer(*queue);
     auto what = kevent::nop(3);
-    const auto id = queue->add(balancer.place(what));
+    const auto id = queue->submit(what.home(balancer.home()));
     kevent::collector collector(*queue);
     std::array<kevent::event, 4> events{};
     const auto count = collector.collect(events);
-    return check(static_cast<bool>(id), "add") +
+    return check(static_cast<bool>(id), "submit") +
            check(count && *count == 1, "collect") +
            check(events[0].result == 3, "result") +
            check(queue->remove(99).error() ==

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <kevent/kernel.hpp>
+#include <kevent/request.hpp>
 #include <kevent/result.hpp>
 #include <kevent/ring_view.hpp>
 #include <kevent/source.hpp>
@@ -105,8 +106,26 @@ public:
         return change(entry);
     }
 
-    /// Adds a source or submits a request.  Returns its id.
+    /// Adds a source.  Returns its id.
     result<std::uint64_t> add(const source &what) const noexcept;
+
+    /// Submits a request.  Returns its id; by then its event may have come.
+    /// Chains of linked requests go through change().
+    result<std::uint64_t> submit(const request &what) const noexcept;
+    /// The same.
+    result<std::uint64_t> add(const request &what) const noexcept {
+        return submit(what);
+    }
+
+    /// Cancels a request; EALREADY and ENOENT: it was too late.
+    result<int> cancel(std::uint64_t id) const noexcept {
+        return change(kevent::cancel(id));
+    }
+    /// Cancels all requests on the file that @p fd names.  Returns how many
+    /// were in time.
+    result<int> cancel_file(int fd) const noexcept {
+        return change(kevent::cancel_file(fd));
+    }
 
     /// Gives a source new settings.
     result<int> modify(std::uint64_t id,

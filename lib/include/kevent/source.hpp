@@ -17,15 +17,15 @@ using change = struct ::kevent_change;
 
 using std::chrono::nanoseconds;
 
-/// A source or request to be added, built up in one expression:
+/// A source to be added, built up in one expression:
 /// `watch(fd, EPOLLIN).level().home(ring).cookie(&connection)`.
 ///
 /// A plain value.  Unless home() says otherwise it reports to the ring of the
 /// calling CPU's node, and its mode is edge.
 class source {
 public:
-    source(std::uint16_t op, std::uint16_t kind) noexcept {
-        change_.op = op;
+    explicit source(std::uint16_t kind) noexcept {
+        change_.op = KEVENT_OP_ADD;
         change_.kind = kind;
         change_.ring = KEVENT_RING_LOCAL;
     }
@@ -73,7 +73,6 @@ private:
     friend source watch(int, std::uint32_t) noexcept;
     friend source every(nanoseconds, nanoseconds, clockid_t) noexcept;
     friend source at(nanoseconds, clockid_t) noexcept;
-    friend source nop(std::int64_t) noexcept;
 
     source &flag(std::uint32_t bits) noexcept {
         change_.flags |= bits;
@@ -85,7 +84,7 @@ private:
 
 /// The readiness of a file: EPOLL bits.  The file stays open while watched.
 inline source watch(int fd, std::uint32_t events) noexcept {
-    source made(KEVENT_OP_ADD, KEVENT_KIND_FILE);
+    source made(KEVENT_KIND_FILE);
     made.change_.fd = fd;
     made.change_.events = events;
     return made;
@@ -95,7 +94,7 @@ inline source watch(int fd, std::uint32_t events) noexcept {
 /// one period).
 inline source every(nanoseconds period, nanoseconds first = nanoseconds{0},
                     clockid_t clock = CLOCK_MONOTONIC) noexcept {
-    source made(KEVENT_OP_ADD, KEVENT_KIND_TIMER);
+    source made(KEVENT_KIND_TIMER);
     made.change_.fd = clock;
     made.change_.value = static_cast<std::uint64_t>(first.count());
     made.change_.period = static_cast<std::uint64_t>(period.count());
@@ -116,14 +115,7 @@ inline source at(nanoseconds time, clockid_t clock = CLOCK_MONOTONIC) noexcept {
 
 /// An event that the program triggers itself.
 inline source user_event() noexcept {
-    return {KEVENT_OP_ADD, KEVENT_KIND_USER};
-}
-
-/// A request that completes at once with @p value as its result.
-inline source nop(std::int64_t value = 0) noexcept {
-    source made(KEVENT_OP_SUBMIT, KEVENT_KIND_NOP);
-    made.change_.value = static_cast<std::uint64_t>(value);
-    return made;
+    return source(KEVENT_KIND_USER);
 }
 
 namespace detail {
