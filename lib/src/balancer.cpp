@@ -3,19 +3,35 @@
 
 namespace kevent {
 
-unsigned least_loaded::choose(const queue &rings, const placement &) noexcept {
-    const auto first = last_ + 1;
-    auto best = first % rings.size();
-    auto least = ring_load::of(rings.ring(best));
-    for (unsigned i = 1; i < rings.size(); i++) {
-        const auto index = (first + i) % rings.size();
-        const auto load = ring_load::of(rings.ring(index));
-        if (load < least) {
-            least = load;
+namespace {
+/// The ring for which load() is least, the one at @p first before its equals.
+template <class Load>
+unsigned least(unsigned size, unsigned first, Load load) noexcept {
+    auto best = first % size;
+    auto lowest = load(best);
+    for (unsigned i = 1; i < size; i++) {
+        const auto index = (first + i) % size;
+        if (const auto found = load(index); found < lowest) {
+            lowest = found;
             best = index;
         }
     }
-    return last_ = best;
+    return best;
+}
+} // namespace
+
+unsigned least_loaded::choose(const queue &rings, const placement &) noexcept {
+    return last_ = least(rings.size(), last_ + 1, [&](unsigned index) {
+               return ring_load::of(rings.ring(index));
+           });
+}
+
+unsigned least_work::choose(const queue &rings,
+                            const placement &what) noexcept {
+    last_ = least(rings.size(), last_ + 1,
+                  [&](unsigned index) { return work_->on(index); });
+    work_->placed(last_, what.work);
+    return last_;
 }
 
 unsigned two_choices::choose(const queue &rings, const placement &) noexcept {
@@ -38,7 +54,8 @@ unsigned buffer_node::choose(const queue &rings,
     return rings.nearest_ring(static_cast<unsigned>(node));
 }
 
-std::optional<any_policy> any_policy::named(std::string_view name) noexcept {
+std::optional<any_policy> any_policy::named(std::string_view name,
+                                            ring_work *work) noexcept {
     if (name == "local")
         return local{};
     if (name == "round_robin")
@@ -47,6 +64,8 @@ std::optional<any_policy> any_policy::named(std::string_view name) noexcept {
         return least_loaded{};
     if (name == "two_choices")
         return two_choices{};
+    if (name == "least_work" && work != nullptr)
+        return least_work(*work);
     if (name == "buffer_node")
         return buffer_node{};
     if (name == "pinned")

@@ -120,6 +120,12 @@ TEST_P(DeviceBalancer, LeastLoadedAvoidsABacklog) {
     }
 }
 
+TEST_P(DeviceBalancer, LeastWorkIsEven) {
+    ring_work work;
+    place_sources(balancer(rings, least_work(work)));
+    EXPECT_LE(spread(), 1U);
+}
+
 TEST_P(DeviceBalancer, BufferNodeIsARingOfTheMemorysNode) {
     balancer<buffer_node> chooser(rings);
     for (const auto &each : cpus_by_node()) {

@@ -7,16 +7,20 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <deque>
+#include <limits>
 #include <numeric>
 #include <random>
+#include <thread>
+#include <utility>
 #include <vector>
 
 namespace kevent::test {
 namespace {
 
 static_assert(policy<local> && policy<round_robin> && policy<least_loaded> &&
-              policy<two_choices> && policy<buffer_node> && policy<pinned> &&
-              policy<any_policy>);
+              policy<two_choices> && policy<least_work> &&
+              policy<buffer_node> && policy<pinned> && policy<any_policy>);
 
 /// Weights of the nodes: all alike, or the k-th has 1/k of the first.
 std::vector<double> weights(unsigned nodes, bool zipf) {
@@ -176,6 +180,146 @@ INSTANTIATE_TEST_SUITE_P(Nodes, Balancer,
                                     (each.param.zipf ? "Zipf" : "Uniform");
                          });
 
+/// A closed loop: each ring serves one request after the other, in about as
+/// much time as the request is work, and each that is finished is replaced.
+class ClosedLoop : public ::testing::TestWithParam<unsigned> {
+public:
+    static constexpr unsigned depth = 32; // requests on the way, for each ring
+    static constexpr unsigned finished = 20'000;
+    static constexpr double never = std::numeric_limits<double>::infinity();
+
+    const unsigned nodes = GetParam();
+    fake_kernel system{nodes};
+    queue rings = queue::open({.rings = nodes, .entries = 64}, system).value();
+    ring_work work;
+
+    /// Time's average of the most loaded ring's unfinished work over the mean.
+    /// Submitters take turns; the sizes are 1 to @p largest, k with a weight
+    /// of 1/k; @p array of them are placed, then submitted at once.
+    template <class P>
+    double overload(std::vector<balancer<P>> submitters, unsigned largest,
+                    unsigned array = 1) {
+        array_ = array;
+        sizes_ = draw(weights(largest, true));
+        served_.assign(nodes, {});
+        ends_.assign(nodes, never);
+        loads_.assign(nodes, 0);
+        double sum = 0;
+        double settled = 0;
+        double now = 0;
+        unsigned turn = 0;
+        for (unsigned i = 0; i < nodes * depth; i++)
+            place(submitters[turn++ % submitters.size()], 0);
+        for (unsigned i = 0; i < finished + nodes * depth * 4; i++) {
+            const auto next = std::min_element(ends_.begin(), ends_.end());
+            if (i < nodes * depth * 4)
+                settled = *next;
+            else
+                sum += (*next - now) * most_over_mean();
+            now = *next;
+            finish(static_cast<unsigned>(next - ends_.begin()), now);
+            place(submitters[turn++ % submitters.size()], now);
+        }
+        return sum / (now - settled);
+    }
+    template <class P>
+    double overload(balancer<P> submitter, unsigned largest,
+                    unsigned array = 1) {
+        return overload(std::vector{submitter}, largest, array);
+    }
+
+private:
+    template <class P>
+    void place(balancer<P> &submitter, double now) {
+        const auto size = sizes_() + 1;
+        auto what = nop().cookie(size);
+        placed_.push_back(submitter.place(what, {.work = size}));
+        loads_[placed_.back().ring] += size;
+        if (placed_.size() < array_)
+            return;
+        rings.change(placed_).value();
+        for (const auto &each : std::exchange(placed_, {})) {
+            served_[each.ring].push_back(each.cookie);
+            if (served_[each.ring].size() == 1)
+                serve(each.ring, now);
+        }
+    }
+    void serve(unsigned ring, double now) {
+        const auto chance = static_cast<double>(random_()) /
+                            static_cast<double>(decltype(random_)::max());
+        ends_[ring] = served_[ring].empty()
+                          ? never
+                          : now + static_cast<double>(served_[ring].front()) *
+                                      (0.5 + chance);
+    }
+    void finish(unsigned ring, double now) {
+        event out[1];
+        ASSERT_EQ(rings.get(out, {.ring = ring, .min = 0}).value(), 1U);
+        const auto size = served_[ring].front();
+        ASSERT_EQ(out[0].cookie, size);
+        served_[ring].pop_front();
+        loads_[ring] -= static_cast<double>(size);
+        work.done(ring, size);
+        serve(ring, now);
+    }
+    double most_over_mean() const {
+        const auto most = *std::max_element(loads_.begin(), loads_.end());
+        const auto sum = std::accumulate(loads_.begin(), loads_.end(), 0.0);
+        return most * nodes / sum;
+    }
+
+    std::minstd_rand random_{5};
+    draw sizes_{{1.0}};
+    unsigned array_ = 1;
+    std::vector<change> placed_; // and not yet submitted
+    std::vector<std::deque<std::uint64_t>> served_;
+    std::vector<double> ends_; // of what each ring serves now
+    std::vector<double> loads_;
+};
+
+TEST_P(ClosedLoop, LeastWorkKeepsRequestsOfOneSizeWithinATenth) {
+    EXPECT_LT(overload(balancer(rings, least_work(work)), 1), 1.1);
+}
+
+TEST_P(ClosedLoop, LeastWorkKeepsAZipfMixWithinAQuarter) {
+    EXPECT_LT(overload(balancer(rings, least_work(work)), 256), 1.25);
+}
+
+TEST_P(ClosedLoop, SubmittersThatShareTheirWorkKeepAZipfMixWithinAQuarter) {
+    const std::vector threads(nodes, balancer(rings, least_work(work)));
+    EXPECT_LT(overload(threads, 256), 1.25);
+}
+
+TEST_P(ClosedLoop, LeastLoadedKeepsRequestsOfOneSizeWithinATenth) {
+    EXPECT_LT(overload(balancer<least_loaded>(rings), 1), 1.1);
+}
+
+TEST_P(ClosedLoop, LeastWorkKeepsArraysOfRequestsWithinATenth) {
+    EXPECT_LT(overload(balancer(rings, least_work(work)), 1, 16), 1.1);
+}
+
+TEST_P(ClosedLoop, LeastWorkKeepsArraysOfAZipfMixWithinAQuarter) {
+    EXPECT_LT(overload(balancer(rings, least_work(work)), 256, 16), 1.25);
+}
+
+TEST_P(ClosedLoop, TwoChoicesAreAFewRequestsAbove) {
+    // log log n / log 2 + a little
+    EXPECT_LT(overload(balancer<two_choices>(rings), 1), 1 + 4.0 / depth);
+}
+
+TEST_P(ClosedLoop, CountingCannotKeepAZipfMixWithinAQuarter) {
+    if (nodes >= 8) { // few rings are even by chance
+        EXPECT_GT(overload(balancer<least_loaded>(rings), 256), 1.25);
+    }
+}
+
+TEST_P(ClosedLoop, BlindPoliciesDrift) {
+    EXPECT_GT(overload(balancer<round_robin>(rings), 256), 1.25);
+}
+
+INSTANTIATE_TEST_SUITE_P(Nodes, ClosedLoop, ::testing::Values(2U, 4U, 8U, 64U),
+                         ::testing::PrintToStringParamName());
+
 class BalancerPieces : public ::testing::Test {
 public:
     fake_kernel system{4};
@@ -203,6 +347,63 @@ TEST_F(BalancerPieces, BufferNodeIsLocalWithoutABuffer) {
     EXPECT_EQ(chooser.home({.buffer = &untouched}), 3U);
 }
 
+TEST_F(BalancerPieces, LeastWorkCountsWhatIsNotYetSubmitted) {
+    ring_work work;
+    work.placed(1, 2);
+    balancer chooser(rings, least_work(work));
+    std::vector<unsigned> counts(4);
+    for (int i = 0; i < 6; i++)
+        counts[chooser.home()]++;
+    EXPECT_EQ(counts, (std::vector{2U, 0U, 2U, 2U}));
+}
+
+TEST_F(BalancerPieces, LeastLoadedSeesOnlyWhatIsSubmitted) {
+    for (const unsigned ring : {0U, 1U, 3U})
+        rings.add(nop().home(ring)).value();
+    balancer<least_loaded> chooser(rings);
+    for (int i = 0; i < 6; i++)
+        EXPECT_EQ(chooser.home(), 2U);
+}
+
+// The ring that is chosen has at most the mean, so afterwards at most the mean
+// and what was placed on it: Graham's bound.
+TEST_F(BalancerPieces, LeastWorkStaysWithinTheMeanAndOneRequest) {
+    ring_work work;
+    balancer chooser(rings, least_work(work));
+    draw sizes(weights(256, true));
+    double sum = 0;
+    for (int i = 0; i < 1000; i++) {
+        const auto size = sizes() + 1;
+        const auto ring = chooser.home({.work = size});
+        sum += size;
+        ASSERT_LE(static_cast<double>(work.on(ring)), sum / 4 + size * 0.75);
+    }
+}
+
+TEST_F(BalancerPieces, LeastWorkTakesTheRingThatIsDone) {
+    ring_work work;
+    balancer chooser(rings, least_work(work));
+    for (int i = 0; i < 4; i++)
+        chooser.home({.work = 100});
+    work.done(2, 100);
+    EXPECT_EQ(chooser.home({.work = 7}), 2U);
+    EXPECT_EQ(work.on(2), 7U);
+}
+
+TEST_F(BalancerPieces, ThreadsShareTheirWork) {
+    ring_work work;
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; i++)
+        threads.emplace_back([&] {
+            balancer chooser(rings, least_work(work));
+            for (unsigned k = 1; k <= 1000; k++)
+                work.done(chooser.home({.work = k}), k - 1);
+        });
+    for (auto &each : threads)
+        each.join();
+    EXPECT_EQ(work.on(0) + work.on(1) + work.on(2) + work.on(3), 4000U);
+}
+
 TEST_F(BalancerPieces, PoliciesHaveNames) {
     for (const auto *name : {"local", "round_robin", "least_loaded",
                              "two_choices", "buffer_node", "pinned"}) {
@@ -211,6 +412,11 @@ TEST_F(BalancerPieces, PoliciesHaveNames) {
         EXPECT_LT(balancer(rings, *chosen).home(), 4U);
     }
     EXPECT_FALSE(any_policy::named("best"));
+    EXPECT_FALSE(any_policy::named("least_work"));
+    ring_work work;
+    auto chosen = any_policy::named("least_work", &work);
+    ASSERT_TRUE(chosen);
+    EXPECT_EQ(work.on(balancer(rings, *chosen).home({.work = 3})), 3U);
 }
 
 /// What a user might write.

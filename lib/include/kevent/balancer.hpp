@@ -5,6 +5,8 @@
 
 #include <kevent/queue.hpp>
 
+#include <array>
+#include <atomic>
 #include <compare>
 #include <concepts>
 #include <cstdint>
@@ -20,6 +22,9 @@ namespace kevent {
 struct placement {
     /// The buffer that the work will touch, if any.
     const void *buffer = nullptr;
+    /// How much work it is, in a unit that the program keeps to: requests,
+    /// bytes, nanoseconds of the device.
+    std::uint64_t work = 1;
 };
 
 /// A way to choose a ring: `choose(queue, placement)` gives an index below
@@ -35,6 +40,10 @@ concept policy = requires(P &chooser, const queue &rings,
 /// How busy a ring is, as its mapped header shows: requests in flight and
 /// events not yet collected; of equals, the one with fewer sources is less
 /// busy.
+///
+/// The header counts a request from its submission on.  Requests that are
+/// placed one after the other and submitted in one array all see the same
+/// header, and all take the same ring: least_work knows better.
 struct ring_load {
     std::uint64_t outstanding;
     std::uint64_t sources;
@@ -92,6 +101,52 @@ private:
     std::minstd_rand random_;
 };
 
+/// The work that a program has placed on each ring and not yet seen the end of.
+/// One for all threads of the program; every function may be called from any
+/// thread.  No memory is ordered by it: the numbers guide, they guard nothing.
+class ring_work {
+public:
+    /// Work was placed on a ring.  least_work calls it.
+    void placed(unsigned ring, std::uint64_t work) noexcept {
+        work_[ring].fetch_add(work, std::memory_order_relaxed);
+    }
+
+    /// Work is finished: its event was collected, by whichever thread, or it
+    /// was not submitted after all.  The same amount as was placed, once; what
+    /// is never reported counts against the ring for ever.
+    void done(unsigned ring, std::uint64_t work) noexcept {
+        work_[ring].fetch_sub(work, std::memory_order_relaxed);
+    }
+
+    /// What remains on a ring.
+    [[nodiscard]] std::uint64_t on(unsigned ring) const noexcept {
+        return work_[ring].load(std::memory_order_relaxed);
+    }
+
+private:
+    // Side by side: whoever chooses reads them all, and so eight lines at most.
+    alignas(
+        64) std::array<std::atomic<std::uint64_t>, KEVENT_MAX_RINGS> work_{};
+};
+
+/// The ring with the least unfinished work; of equals, the one after the last
+/// choice.  Knows sizes, which no header shows, and what is placed but not yet
+/// submitted; knows nothing of what others than this program place.  At the
+/// price of an atomic addition when work is placed and one when it is done.
+class least_work {
+public:
+    /// @p shared outlives the policy.  Each thread's policy is given the same.
+    explicit least_work(ring_work &shared) noexcept : work_(&shared) {}
+
+    /// Counts what.work on the ring that it returns, until the program reports
+    /// it done.
+    unsigned choose(const queue &rings, const placement &what) noexcept;
+
+private:
+    ring_work *work_;
+    unsigned last_ = 0;
+};
+
 /// The ring nearest to the memory of the buffer; local where there is no buffer
 /// or its page has not been touched.  Makes a system call.
 struct buffer_node {
@@ -117,8 +172,10 @@ public:
     any_policy(P chosen) noexcept : policy_(std::move(chosen)) {}
 
     /// The policy of that name: local, round_robin, least_loaded, two_choices,
-    /// buffer_node or pinned (to ring 0).  Nothing for another name.
-    static std::optional<any_policy> named(std::string_view name) noexcept;
+    /// buffer_node, pinned (to ring 0), or least_work if there is @p work for
+    /// it.  Nothing for another name.
+    static std::optional<any_policy> named(std::string_view name,
+                                           ring_work *work = nullptr) noexcept;
 
     unsigned choose(const queue &rings, const placement &what) noexcept {
         return std::visit(
@@ -127,8 +184,8 @@ public:
     }
 
 private:
-    std::variant<local, round_robin, least_loaded, two_choices, buffer_node,
-                 pinned>
+    std::variant<local, round_robin, least_loaded, two_choices, least_work,
+                 buffer_node, pinned>
         policy_;
 };
 
@@ -148,8 +205,11 @@ public:
         return policy_.choose(*queue_, what);
     }
 
-    /// Gives a source its home.
-    source &place(source &what) noexcept { return what.home(home()); }
+    /// Gives a source or request its home.
+    template <class Placed>
+    Placed &place(Placed &what, const placement &about = {}) noexcept {
+        return what.home(home(about));
+    }
 
 private:
     const queue *queue_;
