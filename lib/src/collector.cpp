@@ -67,13 +67,6 @@ std::span<event> collector::level_room(std::span<event> out) const noexcept {
                      std::min<std::size_t>(waiting, out.size() / 2));
 }
 
-result<unsigned> collector::make_changes() noexcept {
-    auto done = queue_->change(std::exchange(changes_, {}));
-    answered_ += done ? *done : 0;
-    statistics_.ioctls++;
-    return done;
-}
-
 result<unsigned> collector::sweep(std::span<event> room) noexcept {
     auto &system = queue_->system();
     const auto start = pace_.timed() ? system.now() : 0;
@@ -96,11 +89,7 @@ result<unsigned> collector::enter(std::span<event> room, unsigned min,
     argument.max = static_cast<__u32>(room.size());
     argument.events = reinterpret_cast<std::uintptr_t>(room.data());
     argument.timeout = deadline;
-    argument.changes = reinterpret_cast<std::uintptr_t>(changes_.data());
-    argument.nr_changes = static_cast<__u32>(changes_.size());
     auto count = queue_->get(argument);
-    answered_ += argument.changes_done;
-    changes_ = {};
     since_sweep_ = 0;
     statistics_.ioctls++;
     statistics_.level_events += count ? *count : 0;
@@ -173,24 +162,6 @@ result<unsigned> collector::collect(std::span<event> out,
     }
     count += take(out.subspan(count));
     return count != 0 ? result<unsigned>(count) : wait(out, timeout);
-}
-
-/// By a call of their own where there is something to take or no time to wait;
-/// or where others' events came before the call that would have made them.
-result<unsigned> collector::collect(std::span<event> out, nanoseconds timeout,
-                                    std::span<change> changes,
-                                    unsigned &answered) noexcept {
-    changes_ = changes;
-    answered_ = 0;
-    const bool now = timeout.count() == 0 || any(&ring_view::backlog);
-    result<unsigned> made = 0U;
-    if (now && !changes_.empty())
-        made = make_changes();
-    auto count = made ? collect(out, timeout) : made;
-    if (!changes_.empty())
-        made = make_changes();
-    answered = answered_;
-    return count || made ? count : made;
 }
 
 } // namespace kevent

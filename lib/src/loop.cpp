@@ -157,22 +157,19 @@ void loop::gather(const change &entry, operation *owner) noexcept {
     owners_[gathered_++] = owner;
 }
 
+/// Operations learn the kernel's answers.  Those that were cancelled meanwhile
+/// gather changes anew, in places that have been read.
 void loop::flush() noexcept {
-    if (gathered_ == 0)
-        return;
-    const auto made = queue_->change(std::span(changes_).first(gathered_));
-    settle(made ? *made : 0, made ? EINTR : made.error().value());
-}
-
-/// Operations learn the kernel's answers; what it did not look at failed with
-/// @p error.  Those that were cancelled meanwhile gather changes anew, in
-/// places that have been read.
-void loop::settle(unsigned answered, int error) noexcept {
-    const auto count = std::exchange(gathered_, 0);
-    for (unsigned i = 0; i < count; i++) {
-        const auto &entry = changes_[i];
-        if (auto *owner = owners_[i])
-            owner->answered(i < answered ? entry.result : -error, entry.id);
+    while (gathered_ != 0) {
+        const auto made = queue_->change(std::span(changes_).first(gathered_));
+        const auto answered = made ? *made : 0;
+        const auto error = made ? EINTR : made.error().value();
+        const auto count = std::exchange(gathered_, 0);
+        for (unsigned i = 0; i < count; i++) {
+            const auto &entry = changes_[i];
+            if (auto *owner = owners_[i])
+                owner->answered(i < answered ? entry.result : -error, entry.id);
+        }
     }
 }
 
@@ -271,15 +268,15 @@ nanoseconds loop::patience(nanoseconds timeout) noexcept {
 }
 
 /// Submits, collects and calls handlers; first those that are left of a batch
-/// whose handler threw, or was an operation's destructor.
+/// whose handler threw, or destroyed an operation.
+///
+/// Not in one call: it would sleep although an entry was refused, and its
+/// operations could not be cancelled before it wakes, for want of their ids.
 result<unsigned> loop::take_events(nanoseconds timeout) {
+    flush();
     if (next_ == taken_) {
-        unsigned answered = 0;
-        const auto count =
-            collector_.collect(events_, patience(timeout),
-                               std::span(changes_).first(gathered_), answered);
+        const auto count = collector_.collect(events_, patience(timeout));
         take_inbox();
-        settle(answered, count ? EINTR : count.error().value());
         if (!count)
             return count;
         next_ = 0;
@@ -295,8 +292,6 @@ result<unsigned> loop::take_events(nanoseconds timeout) {
 }
 
 result<unsigned> loop::step(nanoseconds timeout) {
-    take_inbox();
-    run_ready();
     auto count = take_events(timeout);
     expire();
     run_ready();

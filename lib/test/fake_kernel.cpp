@@ -39,6 +39,7 @@ struct fake_queue {
     area claim_area;
     std::vector<fake_ring> rings;
     std::unordered_map<std::uint64_t, std::unique_ptr<fake_source>> sources;
+    std::map<std::uint64_t, std::unique_ptr<fake_source>> requests;
     std::set<fake_source *> armed;
     std::uint64_t next_id = 1;
 
@@ -48,6 +49,12 @@ struct fake_queue {
     }
     fake_ring &home(const fake_source &source) {
         return rings[source.settings.ring];
+    }
+    /// Forgets requests whose event is in the ring.
+    void forget_ended() {
+        std::erase_if(requests, [](const auto &each) {
+            return each.second->ended && !each.second->waiting;
+        });
     }
     std::span<fake_ring> range(std::uint32_t ring) {
         return ring == KEVENT_RING_ANY ? std::span(rings)
@@ -134,7 +141,8 @@ void fake_kernel::fail(unsigned long request, int error) {
 
 int fake_kernel::make_file(std::uint32_t ready) {
     const lock guard(lock_);
-    files_[++next_fd_] = std::make_shared<fake_file>(fake_file{ready});
+    files_[++next_fd_] = std::make_shared<fake_file>();
+    files_.at(next_fd_)->ready = ready;
     return next_fd_;
 }
 
@@ -208,6 +216,7 @@ void fake_kernel::wake_all(const fake_file &file, std::uint32_t bits,
                 else
                     tell_vaguely(*queue.second, *each.second);
             }
+    go_on(file, ~0U);
     changed_.notify_all();
 }
 
@@ -256,17 +265,34 @@ std::uint32_t fake_kernel::home_of(const fake_queue &queue,
     return ring;
 }
 
+/// A chain is begun before its later entries are looked at.
 int fake_kernel::change_all(fake_queue &queue, std::span<change> entries) {
-    for (auto &each : entries)
-        each.result = change_one(queue, each);
+    fake_source *before = nullptr; // the end of the chain that goes on
+    bool broken = false;
+    for (auto &each : entries) {
+        const bool submits = each.op == KEVENT_OP_SUBMIT;
+        if (before == nullptr)
+            queue.forget_ended();
+        if (submits && broken)
+            each.result = -ECANCELED;
+        else
+            each.result =
+                submits ? submit(queue, each, before) : change_one(queue, each);
+        const bool more = submits && (each.flags & KEVENT_LINK);
+        broken = more && (broken || each.result < 0);
+        before = more && !broken ? before : nullptr;
+        changes_made++;
+    }
+    queue.forget_ended();
     return static_cast<int>(entries.size());
 }
 
 int fake_kernel::change_one(fake_queue &queue, change &entry) {
     if (entry.op == KEVENT_OP_ADD)
         return add(queue, entry);
-    if (entry.op == KEVENT_OP_SUBMIT)
-        return submit(queue, entry);
+    if (entry.op == KEVENT_OP_CANCEL)
+        return entry.flags & KEVENT_CANCEL_FILE ? cancel_file(queue, entry)
+                                                : cancel(queue, entry);
     const auto found = queue.sources.find(entry.id);
     if (found == queue.sources.end())
         return -ENOENT;
@@ -347,25 +373,6 @@ int fake_kernel::add(fake_queue &queue, change &entry) {
     return 0;
 }
 
-int fake_kernel::submit(fake_queue &queue, change &entry) {
-    const auto ring = home_of(queue, entry.ring);
-    if (entry.kind != KEVENT_KIND_NOP || entry.id != 0 ||
-        ring >= queue.rings.size())
-        return -EINVAL;
-    auto made = std::make_unique<fake_source>();
-    auto &request = *made;
-    request.settings = entry;
-    request.settings.ring = ring;
-    request.enabled = true;
-    request.id = entry.id = queue.next_id++;
-    queue.rings[ring].count_request(1);
-    tell_value(queue, request, static_cast<std::int64_t>(entry.value));
-    if (request.waiting)
-        queue.sources.emplace(entry.id, std::move(made));
-    changed_.notify_all();
-    return 0;
-}
-
 int fake_kernel::modify(fake_queue &queue, const change &entry,
                         fake_source &source) {
     if (entry.kind != source.settings.kind || entry.fd != 0 || entry.ring != 0)
@@ -428,6 +435,244 @@ int fake_kernel::acknowledge(fake_queue &queue, fake_source &source) {
     return 0;
 }
 
+// --- requests
+
+int fake_kernel::make_store(std::string contents) {
+    const int fd = make_file(EPOLLIN | EPOLLOUT);
+    const lock guard(lock_);
+    files_.at(fd)->positions = true;
+    files_.at(fd)->contents = std::move(contents);
+    return fd;
+}
+
+std::string fake_kernel::contents(int fd) {
+    const lock guard(lock_);
+    return files_.at(fd)->contents;
+}
+
+unsigned fake_kernel::syncs(int fd) {
+    const lock guard(lock_);
+    return files_.at(fd)->syncs;
+}
+
+void fake_kernel::feed(int fd, std::string_view bytes) {
+    {
+        const lock guard(lock_);
+        files_.at(fd)->contents += bytes;
+    }
+    announce(fd, EPOLLIN);
+}
+
+void fake_kernel::hold_requests(int fd, hold how) {
+    const lock guard(lock_);
+    files_.at(fd)->held = how;
+}
+
+void fake_kernel::release(int fd, unsigned count) {
+    const lock guard(lock_);
+    auto &file = *files_.at(fd);
+    const auto before = std::exchange(file.held, hold::none);
+    go_on(file, count);
+    file.held = before;
+    changed_.notify_all();
+}
+
+void fake_kernel::fail_requests(int fd, int error) {
+    const lock guard(lock_);
+    files_.at(fd)->error = error;
+}
+
+std::size_t fake_kernel::in_flight(int fd) {
+    const lock guard(lock_);
+    std::size_t count = 0;
+    for (auto &queue : queues_)
+        for (auto &each : queue.second->requests)
+            count += !each.second->ended && each.second->file == files_.at(fd);
+    return count;
+}
+
+namespace {
+bool reads(const fake_source &request) {
+    return request.is(KEVENT_KIND_READ) || request.is(KEVENT_KIND_READV);
+}
+bool writes(const fake_source &request) {
+    return request.is(KEVENT_KIND_WRITE) || request.is(KEVENT_KIND_WRITEV);
+}
+
+std::int64_t read_some(fake_source &request, std::string_view from) {
+    std::size_t done = 0;
+    for (const auto &each : request.buffers) {
+        const auto some = std::min(each.iov_len, from.size() - done);
+        std::memcpy(each.iov_base, from.data() + done, some);
+        done += some;
+    }
+    return static_cast<std::int64_t>(done);
+}
+
+std::int64_t write_all(const fake_source &request, std::string &to) {
+    std::size_t at = request.settings.rw_flags & RWF_APPEND
+                         ? to.size()
+                         : request.settings.offset;
+    to.resize(std::max(to.size(), at + request.length()));
+    for (const auto &each : request.buffers) {
+        std::memcpy(to.data() + at, each.iov_base, each.iov_len);
+        at += each.iov_len;
+    }
+    return static_cast<std::int64_t>(request.length());
+}
+
+bool in_full(const fake_source &request, std::int64_t value) {
+    if (reads(request) || writes(request))
+        return value == static_cast<std::int64_t>(request.length());
+    return value >= 0;
+}
+} // namespace
+
+/// What is wrong with the entry itself.
+int fake_kernel::prepare(fake_source &request) const {
+    const auto &entry = request.settings;
+    if (entry.kind == KEVENT_KIND_NOP)
+        return entry.fd != 0 || entry.len != 0 ? -EINVAL : 0;
+    if (entry.kind < KEVENT_KIND_NOP || entry.kind > KEVENT_KIND_FDATASYNC)
+        return -EINVAL;
+    const auto found = files_.find(entry.fd);
+    if (found == files_.end())
+        return -EBADF;
+    request.file = found->second;
+    auto *const address = reinterpret_cast<void *>(entry.addr);
+    if (entry.kind == KEVENT_KIND_READ || entry.kind == KEVENT_KIND_WRITE)
+        request.buffers = {{address, entry.len}};
+    else if (reads(request) || writes(request))
+        request.buffers.assign(static_cast<iovec *>(address),
+                               static_cast<iovec *>(address) + entry.len);
+    if (!request.file->positions)
+        return writes(request) ? -EBADF : entry.offset != 0 ? -ESPIPE : 0;
+    return 0;
+}
+
+int fake_kernel::submit(fake_queue &queue, change &entry,
+                        fake_source *&before) {
+    const auto ring = home_of(queue, entry.ring);
+    if (entry.id != 0 || ring >= queue.rings.size())
+        return -EINVAL;
+    auto made = std::make_unique<fake_source>();
+    auto &request = *made;
+    request.settings = entry;
+    request.settings.ring = ring;
+    request.enabled = true;
+    if (const int error = prepare(request))
+        return error;
+    if (queue.requests.size() >= most_requests_)
+        return -EAGAIN;
+    request.id = entry.id = queue.next_id++;
+    queue.requests.emplace(entry.id, std::move(made));
+    queue.rings[ring].count_request(1);
+    auto *const first = std::exchange(before, &request);
+    if (first != nullptr) {
+        first->next = &request;
+        request.linked = !first->ended;
+        request.cancelled = first->ended && !in_full(*first, first->outcome);
+    }
+    if (!request.linked)
+        start(queue, request, KEVENT_EV_INLINE);
+    return 0;
+}
+
+/// The result, or nothing while it has to wait.
+std::optional<std::int64_t> fake_kernel::perform(fake_source &request) {
+    if (request.is(KEVENT_KIND_NOP))
+        return static_cast<std::int64_t>(request.settings.value);
+    auto &file = *request.file;
+    if (file.held != hold::none)
+        return std::nullopt;
+    if (file.error != 0)
+        return -file.error;
+    if (writes(request))
+        return write_all(request, file.contents);
+    if (!reads(request)) {
+        file.syncs++;
+        return 0;
+    }
+    std::string_view from = file.contents;
+    if (file.positions) {
+        from.remove_prefix(
+            std::min<std::size_t>(request.settings.offset, from.size()));
+        return read_some(request, from);
+    }
+    if (!(file.ready & (EPOLLIN | EPOLLHUP)))
+        return std::nullopt;
+    const auto done = read_some(request, from);
+    file.contents.erase(0, static_cast<std::size_t>(done));
+    if (file.contents.empty())
+        file.ready &= ~std::uint32_t{EPOLLIN};
+    return done;
+}
+
+void fake_kernel::start(fake_queue &queue, fake_source &request,
+                        std::uint16_t way) {
+    if (request.cancelled)
+        return end(queue, request, -ECANCELED, 0);
+    if (const auto value = perform(request))
+        end(queue, request, *value, way);
+}
+
+void fake_kernel::end(fake_queue &queue, fake_source &request,
+                      std::int64_t value, std::uint16_t way) {
+    request.ended = true;
+    request.flags = way;
+    request.outcome = value;
+    tell_value(queue, request, value);
+    changed_.notify_all();
+    if (auto *next = request.next) {
+        next->linked = false;
+        next->cancelled |= !in_full(request, value);
+        start(queue, *next, way);
+    }
+}
+
+/// The file is ready, or no longer held.
+void fake_kernel::go_on(const fake_file &file, unsigned count) {
+    for (auto &queue : queues_) {
+        std::vector<fake_source *> waiting;
+        for (auto &each : queue.second->requests)
+            if (each.second->file.get() == &file && !each.second->ended &&
+                !each.second->linked)
+                waiting.push_back(each.second.get());
+        for (auto *each : waiting)
+            if (count != 0 && !each->ended) {
+                start(*queue.second, *each,
+                      file.positions ? KEVENT_EV_WORKER : KEVENT_EV_WAITED);
+                count -= each->ended;
+            }
+        queue.second->forget_ended();
+    }
+}
+
+int fake_kernel::cancel(fake_queue &queue, const change &entry) {
+    const auto found = queue.requests.find(entry.id);
+    if (found == queue.requests.end() || found->second->ended)
+        return -ENOENT;
+    auto &request = *found->second;
+    const bool busy = request.file && request.file->held == hold::busy;
+    if (busy && !request.linked)
+        return -EALREADY;
+    request.cancelled = true;
+    if (!request.linked)
+        end(queue, request, -ECANCELED, 0);
+    return 0;
+}
+
+int fake_kernel::cancel_file(fake_queue &queue, const change &entry) {
+    const auto found = files_.find(entry.fd);
+    if (found == files_.end())
+        return -EBADF;
+    int count = 0;
+    for (auto &each : queue.requests)
+        if (each.second->file == found->second && !each.second->cancelled)
+            count += cancel(queue, kevent::cancel(each.first)) == 0;
+    return count;
+}
+
 // --- collection
 
 /// Timers, polling again, pending events.
@@ -441,6 +686,7 @@ void fake_kernel::refresh(fake_queue &queue) {
         }
     for (auto &ring : queue.rings)
         ring.drain();
+    queue.forget_ended();
 }
 
 /// Waits for news, @p deadline or @p eased; false when the time is over.

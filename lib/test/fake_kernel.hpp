@@ -10,7 +10,7 @@
 #include "fake_ring.hpp"
 
 #include <kevent/kernel.hpp>
-#include <kevent/source.hpp>
+#include <kevent/request.hpp>
 
 #include <atomic>
 #include <condition_variable>
@@ -19,15 +19,30 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 namespace kevent::test {
 
-/// A file of the fake: what poll(2) would say of it.
+/// What becomes of a request that could be done at once.
+enum class hold {
+    none,
+    waiting, ///< waits, and can be cancelled
+    busy,    ///< waits, as in a device: cancelling comes too late
+};
+
+/// A file of the fake: what poll(2) would say of it, and what is in it.
 struct fake_file {
     std::uint32_t ready = 0;
+    bool positions = false; ///< else a stream, which can only be read
+    std::string contents;
+    hold held = hold::none;
+    int error = 0; ///< requests fail with that errno
+    unsigned syncs = 0;
 };
 
 /// A source or request.
@@ -53,6 +68,25 @@ struct fake_source {
     bool poll_again = false; // in need_enter
     std::int64_t expiry = 0; // of a timer; 0: not armed
 
+    // Of a request.
+    std::vector<iovec> buffers;
+    std::uint16_t flags = 0;
+    fake_source *next = nullptr; // in its chain
+    bool linked = false;         // it is not its turn yet
+    bool cancelled = false;
+    bool ended = false;
+    std::int64_t outcome = 0;
+
+    [[nodiscard]] bool request() const {
+        return settings.kind >= KEVENT_KIND_NOP;
+    }
+    /// Bytes asked for.
+    [[nodiscard]] std::size_t length() const {
+        std::size_t sum = 0;
+        for (const auto &each : buffers)
+            sum += each.iov_len;
+        return sum;
+    }
     [[nodiscard]] bool level() const { return settings.flags & KEVENT_LEVEL; }
     [[nodiscard]] bool is(std::uint16_t kind) const {
         return settings.kind == kind;
@@ -91,6 +125,25 @@ public:
     /// The file is no longer ready for these.
     void settle(int fd, std::uint32_t bits);
 
+    /// A new file with positions, and a descriptor of it.
+    int make_store(std::string contents);
+    /// What a file holds.
+    std::string contents(int fd);
+    /// How often a file was synced.
+    unsigned syncs(int fd);
+    /// Bytes arrive in a stream.
+    void feed(int fd, std::string_view bytes);
+    /// From now on requests on the file are held.
+    void hold_requests(int fd, hold how);
+    /// Those that are held now go on, up to @p count, oldest first.
+    void release(int fd, unsigned count = ~0U);
+    /// Requests on the file fail with that errno (positive), or not (0).
+    void fail_requests(int fd, int error);
+    /// More in flight are refused with EAGAIN.
+    void limit_requests(std::size_t most) { most_requests_ = most; }
+    /// Requests whose event has not been posted.
+    std::size_t in_flight(int fd);
+
     void advance(nanoseconds time);
     /// The next wait ends with EINTR.
     void interrupt() { interrupted_ = true; }
@@ -109,6 +162,7 @@ public:
     // How often the library asked.
     std::atomic<unsigned> get_calls{0};
     std::atomic<unsigned> change_calls{0};
+    std::atomic<unsigned> changes_made{0};
     std::atomic<unsigned> clock_reads{0};
     /// Descriptors and mappings that exist.
     [[nodiscard]] std::size_t alive();
@@ -121,7 +175,15 @@ private:
     int change_all(fake_queue &queue, std::span<change> entries);
     int change_one(fake_queue &queue, change &entry);
     int add(fake_queue &queue, change &entry);
-    int submit(fake_queue &queue, change &entry);
+    int submit(fake_queue &queue, change &entry, fake_source *&before);
+    int prepare(fake_source &request) const;
+    std::optional<std::int64_t> perform(fake_source &request);
+    void start(fake_queue &queue, fake_source &request, std::uint16_t way);
+    void end(fake_queue &queue, fake_source &request, std::int64_t value,
+             std::uint16_t way);
+    int cancel(fake_queue &queue, const change &entry);
+    int cancel_file(fake_queue &queue, const change &entry);
+    void go_on(const fake_file &file, unsigned count);
     int change_source(fake_queue &queue, change &entry, fake_source &source);
     int modify(fake_queue &queue, const change &entry, fake_source &source);
     int remove(fake_queue &queue, const change &entry, fake_source &source);
@@ -152,6 +214,7 @@ private:
     std::map<const void *, int> places_;
     std::int64_t time_ = 1'000'000'000;
 
+    std::atomic<std::size_t> most_requests_{SIZE_MAX};
     std::atomic<std::int64_t> cost_{0};
     std::atomic<int> node_{0};
     std::atomic<bool> interrupted_{false};

@@ -74,6 +74,7 @@ void fake_ring::move(fake_source &source) {
     made.kind = source.settings.kind;
     made.events = source.posted_bits = source.bits | before;
     made.result = std::exchange(source.value, 0);
+    made.flags = source.flags;
     if (source.settings.flags & KEVENT_ONESHOT) {
         made.flags = KEVENT_EV_DISABLED;
         source.enabled = false;
@@ -83,7 +84,7 @@ void fake_ring::move(fake_source &source) {
     source.posted = true;
     source.position = tail_;
     put(made);
-    if (source.is(KEVENT_KIND_NOP))
+    if (source.request())
         count_request(-1);
 }
 

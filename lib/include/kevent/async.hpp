@@ -96,6 +96,11 @@ class chain_awaiter {
 public:
     explicit chain_awaiter(const std::array<request, N> &chain) noexcept
         : chain_(chain) {}
+    /// The last does not end before the first.
+    ~chain_awaiter() {
+        if (left_.load(std::memory_order_acquire) != 0)
+            cancel();
+    }
 
     static bool await_ready() noexcept { return false; }
     template <class P>

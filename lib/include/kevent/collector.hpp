@@ -71,13 +71,6 @@ public:
     result<unsigned> collect(std::span<event> out,
                              nanoseconds timeout = nanoseconds{-1}) noexcept;
 
-    /// The same, and makes @p changes first, in the call that it makes anyway
-    /// if it finds nothing in the rings.  @p answered: how many have results,
-    /// also where an error is returned.  Errors: also of KEVENT_IOC_CHANGE.
-    result<unsigned> collect(std::span<event> out, nanoseconds timeout,
-                             std::span<change> changes,
-                             unsigned &answered) noexcept;
-
     /// Index of the home ring.
     [[nodiscard]] unsigned home() const noexcept { return home_; }
 
@@ -94,7 +87,6 @@ private:
     bool sweep_due() noexcept;
     [[nodiscard]] std::span<event>
     level_room(std::span<event> out) const noexcept;
-    result<unsigned> make_changes() noexcept;
     result<unsigned> sweep(std::span<event> room) noexcept;
     result<unsigned> enter(std::span<event> room, unsigned min,
                            std::int64_t deadline) noexcept;
@@ -112,8 +104,6 @@ private:
     // Written by the thread that collects.
     pace pace_;
     reclaimer::consumer consumer_;
-    std::span<change> changes_; // to be made
-    unsigned answered_ = 0;
     unsigned since_sweep_ = 0;
     unsigned turn_ = 0;
     collector_statistics statistics_;

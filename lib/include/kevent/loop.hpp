@@ -37,8 +37,8 @@ namespace kevent {
 /// runs the loop.
 ///
 /// What is gathered.  Requests submitted by handlers and tasks go to the kernel
-/// in one array, together with the next collection: one system call, or two
-/// where events are there already; a full array goes at once.
+/// in one array, by one system call before the next collection (which makes
+/// another if it must sleep); a full array goes at once.
 ///
 /// Lifetime.  Tasks and operations live in the program's memory, are linked
 /// into the loop's lists, and are named by the kernel until their event came:
@@ -86,9 +86,9 @@ public:
     template <class T>
     T run(task<T> main);
 
-    /// Submits what was gathered, collects once, up to @p timeout, and calls
-    /// handlers.  Returns how many events there were.  Errors: of
-    /// collector::collect(), EINTR included.
+    /// Submits what was gathered, collects once, calls handlers, and runs what is
+    /// ready.  Waits up to @p timeout, if there is nothing to run.  Returns how
+    /// many events there were.  Errors: of collector::collect(), EINTR included.
     result<unsigned> run_once(nanoseconds timeout = nanoseconds{-1});
 
     /// Ends run() after its current batch.  From any thread, any number of
@@ -161,7 +161,6 @@ private:
     void place(change &entry, const request &what, operation &done) noexcept;
     void gather(const change &entry, operation *owner) noexcept;
     void flush() noexcept;
-    void settle(unsigned answered, int error) noexcept;
     void complete(operation &ended) noexcept;
     void finished() noexcept;
     void cancel(std::uint64_t id) noexcept;
