@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Nothing is allocated on the collection path.  A program of its own, for it
+// Nothing is allocated on the collection path, nor for the operations of a task
+// that runs.  A program of its own, for it
 // replaces operator new.
 #include "fake_kernel.hpp"
 
-#include <kevent/collector.hpp>
+#include <kevent/kevent.hpp>
 
 #include <gtest/gtest.h>
 
@@ -130,6 +131,29 @@ TEST_F(Allocation, NoneWhileFreeingRetiredObjects) {
     EXPECT_GT(reclaim.waiting(), 0U);
     EXPECT_EQ(allocated_by_collecting(), 0U);
     EXPECT_EQ(reclaim.waiting(), 0U);
+}
+
+TEST_F(Allocation, NoneForTheOperationsOfATask) {
+    const int store = fake.make_store("hello");
+    const int file = fake.make_file(EPOLLIN);
+    loop events(rings, {.ring = 0, .steal = false});
+    const auto work = [&]() -> task<unsigned> {
+        std::array<std::byte, 5> buffer;
+        std::stop_source source;
+        const auto token = source.get_token();
+        co_await detail::heed{&token};
+        unsigned before = 0;
+        for (int i = 0; i < 100; i++) {
+            if (i == 1)
+                before = allocations; // the first makes the slot
+            (co_await read(store, buffer)).value();
+            (co_await chain(write(store, buffer), fsync(store)))[1].value();
+            (co_await sleep_for(1us)).value();
+            (co_await readable(file)).value();
+        }
+        co_return allocations - before;
+    };
+    EXPECT_EQ(events.run(work()), 0U);
 }
 
 } // namespace

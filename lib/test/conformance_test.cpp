@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <map>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -46,9 +47,35 @@ public:
         return {events.begin(), events.begin() + count};
     }
 
+    /// Waits for so many events.
+    std::vector<event> await(std::size_t count) {
+        std::vector<event> all;
+        while (all.size() < count) {
+            const auto some = await();
+            if (some.empty())
+                break;
+            all.insert(all.end(), some.begin(), some.end());
+        }
+        EXPECT_EQ(all.size(), count);
+        all.resize(count);
+        return all;
+    }
+    /// Makes changes in one array; returns their results.
+    template <std::size_t N>
+    std::array<int, N> change(std::array<kevent::change, N> &entries) {
+        for (auto &each : entries)
+            if (each.op == KEVENT_OP_SUBMIT)
+                each.ring = 0;
+        EXPECT_EQ(rings.change(std::span(entries)).value(), N);
+        std::array<int, N> results{};
+        for (std::size_t i = 0; i < N; i++)
+            results[i] = entries[i].result;
+        return results;
+    }
+
     std::uint64_t add(auto what) { return rings.add(what.home(0)).value(); }
-    std::error_code error_of(const change &entry) {
-        return rings.change(change(entry)).error();
+    std::error_code error_of(const kevent::change &entry) {
+        return rings.change(kevent::change(entry)).error();
     }
 };
 
@@ -269,8 +296,8 @@ TYPED_TEST_P(Conformance, RemoveAndCloseDoesBoth) {
 }
 
 TYPED_TEST_P(Conformance, EachChangeHasItsOwnResult) {
-    std::array<change, 3> entries = {user_event().home(0),
-                                     user_event().home(99), nop().home(0)};
+    std::array<kevent::change, 3> entries = {
+        user_event().home(0), user_event().home(99), nop().home(0)};
     EXPECT_EQ(this->rings.change(std::span(entries)).value(), 3U);
     EXPECT_EQ(entries[0].result, 0);
     EXPECT_NE(entries[0].id, 0U);
@@ -586,6 +613,267 @@ TYPED_TEST_P(Conformance, SeveralCollectorsTakeEachEventOnce) {
                             [](const auto &times) { return times == 1; }));
 }
 
+// --- requests on files
+
+TYPED_TEST_P(Conformance, AReadReportsItsBytes) {
+    const int fd = this->world.make_store("hello, world");
+    std::array<char, 16> buffer{};
+    const auto id =
+        this->add(read(fd, buffer.data(), buffer.size(), 7).cookie(6));
+    const auto all = this->await(1);
+    EXPECT_EQ(all[0].id, id);
+    EXPECT_EQ(all[0].cookie, 6U);
+    EXPECT_EQ(all[0].kind, KEVENT_KIND_READ);
+    EXPECT_EQ(all[0].events, 0U);
+    EXPECT_EQ(all[0].result, 5);
+    EXPECT_NE(all[0].flags & (KEVENT_EV_INLINE | KEVENT_EV_WORKER), 0);
+    EXPECT_STREQ(buffer.data(), "world");
+    this->add(read(fd, buffer.data(), buffer.size(), 100));
+    EXPECT_EQ(this->await(1)[0].result, 0);
+}
+
+TYPED_TEST_P(Conformance, AWriteIsThere) {
+    const int fd = this->world.make_store("hello, world");
+    this->add(write(fd, "HELLO", 5));
+    EXPECT_EQ(this->await(1)[0].result, 5);
+    this->add(write(fd, "!", 1).rw_flags(RWF_APPEND | RWF_DSYNC));
+    EXPECT_EQ(this->await(1)[0].result, 1);
+    EXPECT_EQ(this->world.contents(fd), "HELLO, world!");
+}
+
+TYPED_TEST_P(Conformance, VectorsKeepTheirOrder) {
+    const int fd = this->world.make_store("hello, world");
+    std::string one(3, ' ');
+    std::string other(4, ' ');
+    const std::array parts{iovec{one.data(), 3}, iovec{other.data(), 4}};
+    this->add(readv(fd, parts, 1));
+    EXPECT_EQ(this->await(1)[0].result, 7);
+    EXPECT_EQ(one + other, "ello, w");
+    this->add(writev(fd, parts, 5));
+    EXPECT_EQ(this->await(1)[0].result, 7);
+    EXPECT_EQ(this->world.contents(fd), "helloello, w");
+}
+
+TYPED_TEST_P(Conformance, SyncsReportZero) {
+    const int fd = this->world.make_store("x");
+    this->add(fsync(fd));
+    EXPECT_EQ(this->await(1)[0].result, 0);
+    this->add(fdatasync(fd));
+    EXPECT_EQ(this->await(1)[0].result, 0);
+}
+
+TYPED_TEST_P(Conformance, AnEntryThatIsRefusedHasNoEvent) {
+    const int pipe = this->world.make_file();
+    char byte = 0;
+    EXPECT_EQ(this->error_of(fsync(-1)), errno_code(EBADF));
+    EXPECT_EQ(this->error_of(read(pipe, &byte, 1, 1)), errno_code(ESPIPE));
+    EXPECT_EQ(this->error_of(write(pipe, &byte, 1)), errno_code(EBADF));
+    EXPECT_EQ(this->rings.ring(0).requests(), 0U);
+    EXPECT_TRUE(this->drain().empty());
+}
+
+TYPED_TEST_P(Conformance, AChainRunsInOrder) {
+    const int fd = this->world.make_store("");
+    std::array<char, 6> buffer{};
+    std::array<kevent::change, 3> entries = {
+        write(fd, "hello", 5).cookie(1).link(),
+        read(fd, buffer.data(), 5).cookie(2).link(), fsync(fd).cookie(3)};
+    this->change(entries);
+    const auto all = this->await(3);
+    for (std::uint64_t i = 0; i < 3; i++)
+        EXPECT_EQ(all[i].cookie, i + 1);
+    EXPECT_STREQ(buffer.data(), "hello");
+}
+
+TYPED_TEST_P(Conformance, AChainEndsAtAShortTransfer) {
+    const int fd = this->world.make_store("hello");
+    std::array<char, 6> buffer{};
+    std::array<kevent::change, 3> entries = {
+        read(fd, buffer.data(), 6).link(), write(fd, "!", 1).link(), fsync(fd)};
+    this->change(entries);
+    const auto all = this->await(3);
+    EXPECT_EQ(all[0].result, 5);
+    EXPECT_EQ(all[1].result, -ECANCELED);
+    EXPECT_EQ(all[2].result, -ECANCELED);
+    EXPECT_EQ(this->world.contents(fd), "hello");
+}
+
+TYPED_TEST_P(Conformance, ARefusedEntryEndsTheChainBeforeIt) {
+    const int fd = this->world.make_store("hello");
+    std::array<kevent::change, 4> entries = {fsync(fd).link(), fsync(-1).link(),
+                                             fsync(fd), nop(9)};
+    EXPECT_EQ(this->change(entries), (std::array{0, -EBADF, -ECANCELED, 0}));
+    const auto all = this->await(2);
+    EXPECT_EQ(all[0].result + all[1].result, 9);
+}
+
+TYPED_TEST_P(Conformance, AReadOfAPipeWaits) {
+    const int fd = this->world.make_file();
+    std::array<char, 8> buffer{};
+    this->add(read(fd, buffer.data(), buffer.size()));
+    EXPECT_TRUE(this->drain().empty());
+    EXPECT_EQ(this->rings.ring(0).requests(), 1U);
+    this->world.make_readable(fd);
+    const auto all = this->await(1);
+    EXPECT_EQ(all[0].result, 1);
+    EXPECT_TRUE(all[0].flags & KEVENT_EV_WAITED);
+    EXPECT_EQ(buffer[0], 'x');
+    EXPECT_EQ(this->rings.ring(0).requests(), 0U);
+}
+
+TYPED_TEST_P(Conformance, ACancelledReadLeavesThePipeAlone) {
+    const int fd = this->world.make_file();
+    char byte = 0;
+    const auto id = this->add(read(fd, &byte, 1));
+    EXPECT_EQ(this->rings.cancel(id).value(), 0);
+    EXPECT_EQ(this->await(1)[0].result, -ECANCELED);
+    EXPECT_EQ(this->rings.cancel(id).error(), errno_code(ENOENT));
+    this->world.make_readable(fd);
+    EXPECT_TRUE(this->drain().empty());
+    this->add(read(fd, &byte, 1));
+    EXPECT_EQ(this->await(1)[0].result, 1);
+}
+
+TYPED_TEST_P(Conformance, AllRequestsOfAFileAreCancelled) {
+    const int fd = this->world.make_file();
+    const int other = this->world.make_file();
+    char byte = 0;
+    for (int i = 0; i < 3; i++)
+        this->add(read(fd, &byte, 1));
+    this->add(read(other, &byte, 1));
+    EXPECT_EQ(this->rings.cancel_file(fd).value(), 3);
+    for (const auto &each : this->await(3))
+        EXPECT_EQ(each.result, -ECANCELED);
+    EXPECT_EQ(this->rings.ring(0).requests(), 1U);
+}
+
+TYPED_TEST_P(Conformance, ACancelledRequestEndsTheChain) {
+    const int fd = this->world.make_file();
+    char byte = 0;
+    std::array<kevent::change, 2> entries = {read(fd, &byte, 1).link(), nop()};
+    this->change(entries);
+    EXPECT_TRUE(this->drain().empty());
+    this->rings.cancel(entries[0].id).value();
+    for (const auto &each : this->await(2))
+        EXPECT_EQ(each.result, -ECANCELED);
+}
+
+TYPED_TEST_P(Conformance, RequestsFindRoomInAFullRing) {
+    const int fd = this->world.make_store("hello");
+    std::array<std::array<char, 5>, 20> buffers{};
+    for (auto &each : buffers)
+        this->add(read(fd, each.data(), each.size()));
+    for (const auto &each : this->await(buffers.size()))
+        EXPECT_EQ(each.result, 5);
+    for (const auto &each : buffers)
+        EXPECT_EQ(std::string(each.data(), 5), "hello");
+}
+
+// --- tasks
+
+/// Each with one request in flight, from a cursor that they share.
+task<> copier(int from, int to, std::uint64_t &next, std::uint64_t size) {
+    std::array<std::byte, 100> buffer;
+    while (next < size) {
+        const auto at = std::exchange(next, next + buffer.size());
+        const auto got = (co_await read(from, buffer, at)).value();
+        EXPECT_EQ(
+            (co_await write(to, std::span(buffer).first(got), at)).value(),
+            got);
+    }
+}
+
+task<std::error_code> one_byte(int fd) {
+    char byte = 0;
+    co_return (co_await read(fd, &byte, 1)).error();
+}
+
+task<std::error_code> ready_byte(int fd) {
+    if (const auto ready = co_await readable(fd); !ready)
+        co_return ready.error();
+    co_return co_await one_byte(fd);
+}
+
+template <class World>
+task<> make_readable(World &world, int fd) {
+    co_await sleep_for(1ms);
+    world.make_readable(fd);
+}
+
+TYPED_TEST_P(Conformance, TasksCopyAFile) {
+    std::string text(5000, 0);
+    for (std::size_t i = 0; i < text.size(); i++)
+        text[i] = static_cast<char>(i / 7);
+    const int from = this->world.make_store(text);
+    const int to = this->world.make_store("");
+    loop own(this->rings, {.ring = 0, .steal = false});
+    std::uint64_t next = 0;
+    std::vector<task<>> several;
+    for (int i = 0; i < 8; i++)
+        several.push_back(copier(from, to, next, text.size()));
+    own.run(when_all(std::move(several)));
+    EXPECT_EQ(this->world.contents(to), text);
+}
+
+TYPED_TEST_P(Conformance, ATaskWaitsForAPipe) {
+    const int fd = this->world.make_file();
+    loop own(this->rings, {.ring = 0, .steal = false});
+    EXPECT_EQ(std::get<0>(own.run(
+                  when_all(ready_byte(fd), make_readable(this->world, fd)))),
+              std::error_code());
+}
+
+TYPED_TEST_P(Conformance, ATaskGivesUpAPipe) {
+    const int fd = this->world.make_file();
+    loop own(this->rings, {.ring = 0, .steal = false});
+    EXPECT_EQ(own.run(with_timeout(2ms, one_byte(fd))), errno_code(ECANCELED));
+    EXPECT_EQ(own.run(with_timeout(2ms, ready_byte(fd))),
+              errno_code(ECANCELED));
+    this->world.make_readable(fd);
+    EXPECT_EQ(own.run(with_timeout(10s, one_byte(fd))), std::error_code());
+}
+
+TYPED_TEST_P(Conformance, TheEndOfALoopEndsItsTasks) {
+    const int fd = this->world.make_file();
+    {
+        loop own(this->rings, {.ring = 0, .steal = false});
+        for (int i = 0; i < 5; i++)
+            own.spawn([](int from) -> task<> {
+                EXPECT_EQ(co_await one_byte(from), errno_code(ECANCELED));
+            }(fd));
+        while (this->rings.ring(0).requests() != 5)
+            own.run_once(0ns).value();
+    }
+    EXPECT_EQ(this->rings.ring(0).requests(), 0U);
+    EXPECT_EQ(this->rings.ring(0).sources(), 0U);
+}
+
+TYPED_TEST_P(Conformance, LoopsInThreadsShareAQueue) {
+    const int fd = this->world.make_store("hello");
+    std::atomic<int> done{0};
+    for (const bool shared : {false, true}) {
+        loop one(this->rings, {.ring = 0, .steal = shared});
+        loop other(this->rings, {.ring = 1, .steal = shared});
+        std::thread first([&] { one.run().value(); });
+        std::thread second([&] { other.run().value(); });
+        done = 0;
+        for (int i = 0; i < 40; i++)
+            (i % 2 ? one : other)
+                .spawn([](int from, std::atomic<int> &count) -> task<> {
+                    for (int round = 0; round < 50; round++) {
+                        EXPECT_FALSE(co_await one_byte(from));
+                        count++;
+                    }
+                }(fd, done));
+        while (done != 2000)
+            std::this_thread::yield();
+        one.stop();
+        other.stop();
+        first.join();
+        second.join();
+    }
+}
+
 REGISTER_TYPED_TEST_SUITE_P(
     Conformance, AddOfAReadyFileReportsAtOnce, AddOfAnIdleFileReportsNothing,
     EdgeReportsANewsOnce, EdgeCoalescesWhileUnclaimed,
@@ -612,7 +900,14 @@ REGISTER_TYPED_TEST_SUITE_P(
     MappedAndCopyingConsumersShareTheEvents, ACollectorStealsFromOtherRings,
     ACollectorWithoutStealingLeavesOtherRingsAlone, ACollectorFindsLevelEvents,
     ACollectorGetsPendingEventsFromTheKernel,
-    SeveralCollectorsTakeEachEventOnce);
+    SeveralCollectorsTakeEachEventOnce, AReadReportsItsBytes, AWriteIsThere,
+    VectorsKeepTheirOrder, SyncsReportZero, AnEntryThatIsRefusedHasNoEvent,
+    AChainRunsInOrder, AChainEndsAtAShortTransfer,
+    ARefusedEntryEndsTheChainBeforeIt, AReadOfAPipeWaits,
+    ACancelledReadLeavesThePipeAlone, AllRequestsOfAFileAreCancelled,
+    ACancelledRequestEndsTheChain, RequestsFindRoomInAFullRing, TasksCopyAFile,
+    ATaskWaitsForAPipe, ATaskGivesUpAPipe, TheEndOfALoopEndsItsTasks,
+    LoopsInThreadsShareAQueue);
 
 #if defined(KEVENT_DEVICE_TESTS)
 INSTANTIATE_TYPED_TEST_SUITE_P(Device, Conformance, device_world);

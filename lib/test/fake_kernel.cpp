@@ -162,7 +162,10 @@ void fake_kernel::announce_without_key(int fd, std::uint32_t bits) {
 
 void fake_kernel::settle(int fd, std::uint32_t bits) {
     const lock guard(lock_);
-    files_.at(fd)->ready &= ~bits;
+    auto &file = *files_.at(fd);
+    file.ready &= ~bits;
+    if (!file.positions && (bits & EPOLLIN))
+        file.contents.clear();
 }
 
 // --- news

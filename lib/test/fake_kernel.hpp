@@ -122,7 +122,7 @@ public:
     void announce(int fd, std::uint32_t bits);
     /// The file becomes ready and wakes its waiters without a key.
     void announce_without_key(int fd, std::uint32_t bits);
-    /// The file is no longer ready for these.
+    /// The file is no longer ready for these; what was in a stream is gone.
     void settle(int fd, std::uint32_t bits);
 
     /// A new file with positions, and a descriptor of it.

@@ -37,9 +37,28 @@ int run(kevent::kernel &system) {
                  "error");
 }
 
+kevent::task<int> copied(int from, int to) {
+    std::array<std::byte, 8> buffer;
+    const auto got = co_await kevent::read(from, buffer);
+    const auto put = co_await kevent::write(to, std::span(buffer).first(*got));
+    co_return put ? static_cast<int>(*put) : -put.error().value();
+}
+
+int run_task(kevent::test::fake_kernel &system) {
+    auto queue = kevent::queue::open({}, system);
+    if (!queue)
+        return check(false, "open");
+    const int from = system.make_store("hello");
+    const int to = system.make_store("");
+    kevent::loop loop(*queue);
+    return check(loop.run(copied(from, to)) == 5, "task") +
+           check(loop.run(copied(from, -1)) == -EBADF, "error of a task") +
+           check(system.contents(to) == "hello", "copy");
+}
+
 } // namespace
 
 int main() {
     kevent::test::fake_kernel system;
-    return run(system);
+    return run(system) + run_task(system);
 }

@@ -8,6 +8,8 @@
 #include <kevent/kevent.hpp>
 
 #include <fcntl.h>
+#include <string>
+#include <sys/mman.h>
 #include <thread>
 #include <unistd.h>
 
@@ -19,16 +21,22 @@ public:
     kernel &system() { return kernel_; }
     /// A file that can become readable and hang up.
     int make_file() { return kernel_.make_file(); }
-    void make_readable(int fd) { kernel_.announce(fd, EPOLLIN); }
+    /// By one byte.
+    void make_readable(int fd) { kernel_.feed(fd, "x"); }
     void drain(int fd) { kernel_.settle(fd, EPOLLIN); }
     void hang_up(int fd) { kernel_.announce_without_key(fd, EPOLLHUP); }
+    /// A file with positions.
+    int make_store(const std::string &contents) {
+        return kernel_.make_store(contents);
+    }
+    std::string contents(int fd) { return kernel_.contents(fd); }
     void pass(nanoseconds time) { kernel_.advance(time); }
 
 private:
     fake_kernel kernel_;
 };
 
-/// The module, and pipes.
+/// The module, pipes and files.
 class device_world {
 public:
     device_world() = default;
@@ -40,6 +48,8 @@ public:
             if (each.second >= 0)
                 ::close(each.second);
         }
+        for (const int store : stores_)
+            ::close(store);
     }
 
     kernel &system() { return device::instance(); }
@@ -60,10 +70,27 @@ public:
             continue;
     }
     void hang_up(int fd) { ::close(std::exchange(writers_.at(fd), -1)); }
+    int make_store(const std::string &contents) {
+        int fd = ::open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+        if (fd < 0)
+            fd = ::memfd_create("store", MFD_CLOEXEC);
+        const auto size = static_cast<ssize_t>(contents.size());
+        if (fd < 0 || ::pwrite(fd, contents.data(), contents.size(), 0) != size)
+            std::abort();
+        stores_.push_back(fd);
+        return fd;
+    }
+    std::string contents(int fd) {
+        std::string all(65536, 0);
+        const auto size = ::pread(fd, all.data(), all.size(), 0);
+        all.resize(size < 0 ? 0 : static_cast<std::size_t>(size));
+        return all;
+    }
     void pass(nanoseconds time) { std::this_thread::sleep_for(time); }
 
 private:
     std::map<int, int> writers_;
+    std::vector<int> stores_;
 };
 
 } // namespace kevent::test
