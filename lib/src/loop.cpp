@@ -7,6 +7,11 @@
 
 namespace kevent {
 
+namespace {
+/// What a request costs beside its bytes, in bytes.
+constexpr std::uint64_t request_work = 4096;
+} // namespace
+
 /// The loop runs in this thread for as long as this lives.
 struct loop::here {
     explicit here(loop &runs) noexcept
@@ -45,8 +50,9 @@ struct loop::root {
 /// The wakeup is a level event, which is reported until it is acknowledged: a
 /// loop that shares the ring cannot swallow it.
 loop::loop(const queue &rings, const collector_options &options,
-           std::optional<any_policy> homes)
+           std::optional<any_policy> homes, ring_work *work)
     : queue_(&rings),
+      work_(work),
       collector_(rings, options),
       homes_(homes ? *homes : pinned(collector_.home())) {
     auto added = rings.add(user_event()
@@ -121,10 +127,15 @@ void loop::place(change &entry, const request &what, operation &done) noexcept {
     entry.flags &= ~std::uint32_t{KEVENT_LINK};
     entry.cookie =
         reinterpret_cast<std::uintptr_t>(static_cast<handler *>(&done));
-    if (entry.ring == KEVENT_RING_LOCAL)
-        entry.ring = homes_.choose(*queue_, {what.buffer()});
+    done.work_ = 0;
+    if (entry.ring == KEVENT_RING_LOCAL) {
+        done.work_ = request_work + what.bytes();
+        entry.ring = homes_.choose(*queue_, {what.buffer(), done.work_});
+    }
+    done.ring_ = entry.ring;
+    done.loop_ = this;
+    done.busy_ = true;
     unfinished_.fetch_add(1, std::memory_order_relaxed);
-    done.begin(*this);
 }
 
 void loop::submit(const request &what, operation &done) noexcept {
@@ -178,7 +189,9 @@ void loop::complete(operation &ended) noexcept {
     ready_.push(ended);
 }
 
-void loop::finished() noexcept {
+void loop::finished(const operation &ended) noexcept {
+    if (work_ != nullptr && ended.work_ != 0)
+        work_->done(ended.ring_, ended.work_);
     unfinished_.fetch_sub(1, std::memory_order_acq_rel);
 }
 
@@ -196,7 +209,7 @@ void loop::abandon(operation &unwanted) noexcept {
     while (!unwanted.over())
         must(take_events(nanoseconds{-1}));
     unwanted.taker_->withdraw(unwanted);
-    finished();
+    finished(unwanted);
 }
 
 // --- timers and jobs
@@ -362,21 +375,33 @@ loop::root loop::begin(task<void> work, std::stop_token token, outcome *ended) {
         *ended = {true, error};
     else if (!failure_)
         failure_ = error;
-    finished();
+    unfinished_.fetch_sub(1, std::memory_order_acq_rel);
 }
 
+/// What a handler throws does not leave the main task behind.
 void loop::drive(task<void> main) {
+    struct driven {
+        loop &where;
+        std::stop_source source;
+        outcome main;
+
+        ~driven() {
+            source.request_stop();
+            while (!main.ended)
+                where.must(where.step(nanoseconds{-1}));
+        }
+    };
     const here guard(*this);
-    outcome ended;
-    begin(std::move(main), {}, &ended);
-    while (!ended.ended) {
+    driven all{*this, {}, {}};
+    begin(std::move(main), all.source.get_token(), &all.main);
+    while (!all.main.ended) {
         const auto count = turn(nanoseconds{-1});
         if (!count && count.error() != errno_code(EINTR))
             detail::fail(count.error());
     }
     flush();
-    if (ended.error)
-        std::rethrow_exception(ended.error);
+    if (all.main.error)
+        std::rethrow_exception(all.main.error);
 }
 
 } // namespace kevent

@@ -98,11 +98,6 @@ void operation::cancel() noexcept {
         loop_->cancel(id_);
 }
 
-void operation::begin(loop &where) noexcept {
-    loop_ = &where;
-    busy_ = true;
-}
-
 /// The event may be taken by another thread before the submitter has the
 /// kernel's answer: whoever comes second completes.
 void operation::on_event(const event &news) {
@@ -138,7 +133,7 @@ bool operation::over() const noexcept {
 void operation::run() {
     const completion how(value_, flags_);
     busy_ = false;
-    loop_->finished();
+    loop_->finished(*this);
     state_.store(0, std::memory_order_relaxed);
     on_complete(how);
 }

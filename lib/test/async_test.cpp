@@ -225,6 +225,32 @@ TEST_F(Operation, HomesAreChosenByThePolicy) {
     system.release(fd);
 }
 
+TEST_F(Operation, WhatIsDoneIsReportedToThePolicy) {
+    ring_work work;
+    std::vector<char> large(100000);
+    const int store = system.make_store("");
+    {
+        loop spread(rings, {.ring = 0}, least_work(work), &work);
+        std::array<recorder, 6> several;
+        system.hold_requests(store, hold::waiting);
+        system.hold_requests(fd, hold::waiting);
+        spread.submit(write(store, large.data(), large.size()), several[0]);
+        for (unsigned i = 1; i < 5; i++)
+            spread.submit(reading(), several[i]);
+        spread.submit(nop().home(0), several[5]);
+        spread.run_once(0ns).value();
+        EXPECT_EQ(std::max(work.on(0), work.on(1)), 104096U);
+        EXPECT_EQ(std::min(work.on(0), work.on(1)), 4 * 4104U);
+        system.release(store);
+        system.release(fd);
+        while (several[0].seen.empty() || several[4].seen.empty())
+            spread.run_once().value();
+        spread.submit(fsync(77), several[0]);
+        spread.run_once().value();
+    }
+    EXPECT_EQ(work.on(0) + work.on(1), 0U);
+}
+
 TEST_F(Operation, ItsOwnHomeIsHeeded) {
     recorder one;
     system.hold_requests(fd, hold::waiting);
@@ -287,6 +313,17 @@ TEST_F(Task, WhatASpawnedOneThrowsLeavesRun) {
     EXPECT_THROW(static_cast<void>(events.run()), std::runtime_error);
     events.stop();
     EXPECT_TRUE(events.run());
+}
+
+TEST_F(Task, WhatASpawnedOneThrowsStopsTheMainTask) {
+    std::error_code seen;
+    const auto main = [&]() -> task<int> {
+        seen = (co_await sleep_for(1h)).error();
+        co_return 1;
+    };
+    events.spawn(failing());
+    EXPECT_THROW(events.run(main()), std::runtime_error);
+    EXPECT_EQ(seen, errno_code(ECANCELED));
 }
 
 TEST_F(Task, LongLoopsTakeNoStack) {

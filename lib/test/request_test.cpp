@@ -58,9 +58,11 @@ TEST(Request, KindsWithoutABufferLeaveItsFieldsAlone) {
 
 TEST(Request, KnowsItsBuffer) {
     std::array<std::byte, 16> buffer{};
-    const std::array<iovec, 1> parts{};
+    const std::array parts{iovec{nullptr, 3}, iovec{nullptr, 4}};
     EXPECT_EQ(read(5, buffer).buffer(), buffer.data());
-    EXPECT_EQ(write(5, "x", 1).buffer() == nullptr, false);
+    EXPECT_EQ(read(5, buffer).bytes(), 16U);
+    EXPECT_EQ(writev(5, parts).bytes(), 7U);
+    EXPECT_EQ(fsync(5).bytes() + nop(77).bytes(), 0U);
     EXPECT_EQ(readv(5, parts).buffer(), nullptr);
     EXPECT_EQ(fsync(5).buffer(), nullptr);
     EXPECT_EQ(nop(77).buffer(), nullptr);

@@ -332,17 +332,19 @@ inline detail::resumption resume_on(loop &where) noexcept {
 /// result is its own: what it was waiting for then says ECANCELED.
 template <class T>
 task<T> with_timeout(nanoseconds limit, task<T> work) {
-    auto &home = *loop::current();
+    auto *const home = loop::current();
+    if (home == nullptr)
+        co_return co_await std::move(work);
     std::stop_source both;
     const auto token = both.get_token();
     const std::stop_callback link(co_await this_stop_token(),
                                   [&both]() noexcept { both.request_stop(); });
-    detail::alarm bell(home, limit, both);
+    detail::alarm bell(*home, limit, both);
     co_await detail::heed{&token};
     detail::all_of<task<T>> ended(1, work);
     co_await ended;
-    if (loop::current() != &home)
-        co_await resume_on(home);
+    if (loop::current() != home)
+        co_await resume_on(*home);
     if constexpr (std::is_void_v<T>)
         static_cast<void>(ended.take(work));
     else

@@ -61,10 +61,13 @@ class loop : private handler {
 public:
     /// Adds a user event for wakeups to the queue, which outlives the loop.
     /// @p homes chooses the home ring of requests that name none; without it
-    /// that is the loop's own.  Every ring that it chooses needs a loop.
+    /// that is the loop's own.  Every ring that it chooses needs a loop.  It is
+    /// told the work of each: its bytes and 4096; what is done is reported to
+    /// @p work, that of a least_work policy, which outlives the loop.
     /// Throws std::system_error when it cannot (aborts without exceptions).
     explicit loop(const queue &rings, const collector_options &options = {},
-                  std::optional<any_policy> homes = std::nullopt);
+                  std::optional<any_policy> homes = std::nullopt,
+                  ring_work *work = nullptr);
     loop(const loop &) = delete;
     loop &operator=(const loop &) = delete;
 
@@ -82,13 +85,16 @@ public:
 
     /// Runs until @p main has ended, and returns its result or throws what it
     /// threw.  Spawned tasks go on in the next run, or are stopped with the
-    /// loop.  Throws std::system_error when it cannot collect.
+    /// loop.  What a handler or a spawned task throws stops the main task, and
+    /// leaves run() when that has ended; and so does std::system_error when it
+    /// cannot collect.
     template <class T>
     T run(task<T> main);
 
-    /// Submits what was gathered, collects once, calls handlers, and runs what is
-    /// ready.  Waits up to @p timeout, if there is nothing to run.  Returns how
-    /// many events there were.  Errors: of collector::collect(), EINTR included.
+    /// Submits what was gathered, collects once, calls handlers, and runs what
+    /// is ready.  Waits up to @p timeout, if there is nothing to run.  Returns
+    /// how many events there were.  Errors: of collector::collect(), EINTR
+    /// included.
     result<unsigned> run_once(nanoseconds timeout = nanoseconds{-1});
 
     /// Ends run() after its current batch.  From any thread, any number of
@@ -162,7 +168,7 @@ private:
     void gather(const change &entry, operation *owner) noexcept;
     void flush() noexcept;
     void complete(operation &ended) noexcept;
-    void finished() noexcept;
+    void finished(const operation &ended) noexcept;
     void cancel(std::uint64_t id) noexcept;
     void abandon(operation &unwanted) noexcept;
     void must(const result<unsigned> &collected) noexcept;
@@ -183,6 +189,7 @@ private:
 
     // Constant after construction.
     const queue *queue_;
+    ring_work *work_;
     std::uint64_t wakeup_ = 0;
 
     // Written by any thread.

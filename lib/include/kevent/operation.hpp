@@ -157,7 +157,6 @@ private:
 
     void on_event(const event &news) override;
     void run() override;
-    void begin(loop &where) noexcept;
     /// The kernel's answer.  Unless it was the last to come, does not touch the
     /// operation after its own mark.
     void answered(std::int32_t error, std::uint64_t id) noexcept;
@@ -166,6 +165,8 @@ private:
     // Constant while it is in flight.
     loop *loop_ = nullptr;
     bool busy_ = false;
+    std::uint32_t ring_ = 0;
+    std::uint64_t work_ = 0; // as the policy counts it
     // Once started.
     std::uint64_t id_ = 0;
     // Once done.

@@ -76,6 +76,9 @@ public:
         return one ? reinterpret_cast<const void *>(change_.addr) : nullptr;
     }
 
+    /// The bytes of a transfer; 0 for others.
+    [[nodiscard]] std::uint64_t bytes() const noexcept;
+
 private:
     friend request nop(std::int64_t) noexcept;
     friend request transfer(std::uint16_t, int, const void *, std::size_t,
@@ -83,6 +86,18 @@ private:
 
     change change_{};
 };
+
+inline std::uint64_t request::bytes() const noexcept {
+    if (buffer() != nullptr)
+        return change_.len;
+    if (change_.kind != KEVENT_KIND_READV && change_.kind != KEVENT_KIND_WRITEV)
+        return 0;
+    std::uint64_t sum = 0;
+    for (const auto &part :
+         std::span(reinterpret_cast<const iovec *>(change_.addr), change_.len))
+        sum += part.iov_len;
+    return sum;
+}
 
 /// A transfer of any kind: @p length is in bytes, or in entries of an array.
 /// More than fits into 32 bits is asked for in part, as the kernel transfers
