@@ -2,38 +2,20 @@
 /*
  * What an edge event costs beyond the bare write of an eventfd: 256 eventfds are
  * written, then their events are collected; kevent from the mapped ring, epoll
- * edge-triggered in batches of 256.  Run under tools/vm --icount, where a
- * nanosecond of the guest's clock is an instruction.
+ * edge-triggered in batches of 256.  Run under tools/vm --icount.
  *
  * Prints one line of JSON.  Exits with 1 if the ratio is over the limit given as
- * first argument, and with 2 if the clock drifted: a fixed loop is timed before
- * and after, and right after boot other threads still run.
+ * first argument, and with 2 if the clock drifted.
  */
 #include <linux/kevent.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/eventfd.h>
+
+#include "measure.h"
 
 #define FDS 256
 #define ROUNDS 40
 
 static int fds[FDS];
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1e9 + t.tv_nsec;
-}
-
-static void must(int ok, const char *what)
-{
-	if (!ok) {
-		perror(what);
-		exit(3);
-	}
-}
 
 static void write_all(void)
 {
@@ -65,38 +47,19 @@ static void collect_kevent(void)
 	must(kevent_ring_collect(&map, 0, ev, FDS) == FDS, "kevent_ring_collect");
 }
 
-/* The best of ROUNDS, for each event. */
-static double cost(void (*collect)(void))
+static void (*collect)(void);
+
+static void write_and_collect(void)
 {
-	double best = 1e18;
-
-	for (int i = 0; i < ROUNDS; i++) {
-		double start = now();
-
-		write_all();
-		collect();
-		start = now() - start;
-		if (start < best)
-			best = start;
-	}
-	return best / FDS;
+	write_all();
+	collect();
 }
 
-/* The best of some: a timer tick may fall into any. */
-static double fixed_loop(void)
+/* For each event. */
+static double cost(void (*how)(void))
 {
-	double best = 1e18;
-
-	for (int round = 0; round < 20; round++) {
-		double start = now();
-
-		for (volatile int i = 0; i < 100000; i++)
-			;
-		start = now() - start;
-		if (start < best)
-			best = start;
-	}
-	return best;
+	collect = how;
+	return best_of(ROUNDS, write_and_collect) / FDS;
 }
 
 static void watch_epoll(void)
@@ -137,9 +100,8 @@ static void make_fds(void)
 int main(int argc, char **argv)
 {
 	double limit = argc > 1 ? atof(argv[1]) : 1e9;
-	double before, after, bare, epoll, kevent, ratio;
+	double loop = clock_check(0), bare, epoll, kevent, ratio;
 
-	before = fixed_loop();
 	make_fds();
 	cost(collect_nothing);
 	bare = cost(collect_nothing);
@@ -149,16 +111,11 @@ int main(int argc, char **argv)
 	make_fds();
 	watch_kevent();
 	kevent = cost(collect_kevent) - bare;
-	after = fixed_loop();
+	clock_check(loop);
 
 	ratio = kevent / epoll;
 	printf("{\"edge_batch\": {\"unit\": \"instructions\", \"bare_write\": %.1f, "
 	       "\"kevent\": %.1f, \"epoll\": %.1f, \"ratio\": {\"epoll\": %.3f}}}\n",
 	       bare, kevent, epoll, ratio);
-	if (after > before * 1.002 || before > after * 1.002) {
-		fprintf(stderr, "edge_batch: the clock drifted: %.0f, then %.0f\n",
-			before, after);
-		return 2;
-	}
 	return ratio > limit;
 }
