@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Changes: the table of kinds, ids, and the life of an item. */
-#include <linux/blkdev.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -406,17 +405,48 @@ static long kev_change_one(struct kev_submission *s, struct kevent_change *c)
 	if (!c->op || c->op >= ARRAY_SIZE(kev_ops) || c->reserved)
 		return -EINVAL;
 	op = &kev_ops[c->op];
-	if (c->flags & ~op->flags || kev_fields(c) & ~op->fields)
+	if (c->flags & ~op->flags ||
+	    (op->fields != ~0U && kev_fields(c) & ~op->fields))
 		return -EINVAL;
 	return op->change ? op->change(s->q, c) : kev_submit(s, c);
 }
 
-/* Id and result are neighbours: one store returns both. */
+/* Word by word: short copies are faster so than by copy_from_user(). */
+static int kev_change_fetch(struct kevent_change *c, struct kevent_change __user *from)
+{
+	u64 __user *word = (u64 __user *)from;
+	u64 *to = (u64 *)c;
+
+	BUILD_BUG_ON(sizeof(*c) != 8 * sizeof(u64));
+	if (!user_access_begin(from, sizeof(*from)))
+		return -EFAULT;
+	unsafe_get_user(to[0], &word[0], fault);
+	unsafe_get_user(to[1], &word[1], fault);
+	unsafe_get_user(to[2], &word[2], fault);
+	unsafe_get_user(to[3], &word[3], fault);
+	unsafe_get_user(to[4], &word[4], fault);
+	unsafe_get_user(to[5], &word[5], fault);
+	unsafe_get_user(to[6], &word[6], fault);
+	unsafe_get_user(to[7], &word[7], fault);
+	user_access_end();
+	return 0;
+fault:
+	user_access_end();
+	return -EFAULT;
+}
+
 static int kev_change_answer(struct kevent_change __user *to,
 			     const struct kevent_change *c)
 {
-	BUILD_BUG_ON(offsetof(struct kevent_change, result) != 8);
-	return copy_to_user(to, c, 12) ? -EFAULT : 0;
+	if (!user_access_begin(to, sizeof(*to)))
+		return -EFAULT;
+	unsafe_put_user(c->id, &to->id, fault);
+	unsafe_put_user(c->result, &to->result, fault);
+	user_access_end();
+	return 0;
+fault:
+	user_access_end();
+	return -EFAULT;
 }
 
 /* A chain ends with the first entry that does not go on with it. */
@@ -425,18 +455,20 @@ static void kev_change_link(struct kev_submission *s, const struct kevent_change
 	if (c->op == KEVENT_OP_SUBMIT && c->flags & KEVENT_LINK)
 		s->broken |= c->result < 0;
 	else
-		kev_submit_end(s);
+		kev_chain_end(s);
+	if (c->op != KEVENT_OP_SUBMIT)
+		kev_submission_forget(s); /* its number may name another now */
 }
 
 static int kev_changes_each(struct kev_submission *s,
-			    struct kevent_change __user *to, u32 nr, u32 *done)
+			    struct kevent_change __user *to, u32 *done)
 {
 	struct kevent_change c;
 
-	for (; *done < nr; ++*done, to++) {
+	for (; s->left; s->left--, to++) {
 		if (fatal_signal_pending(current))
 			return -EINTR;
-		if (copy_from_user(&c, to, sizeof(c)))
+		if (kev_change_fetch(&c, to))
 			return -EFAULT;
 		c.result = kev_change_one(s, &c);
 		if (kev_change_answer(to, &c)) {
@@ -444,6 +476,7 @@ static int kev_changes_each(struct kev_submission *s,
 				kev_remove_id(s->q, c.id, NULL);
 			return -EFAULT;
 		}
+		++*done;
 		kev_change_link(s, &c);
 		cond_resched();
 	}
@@ -453,7 +486,7 @@ static int kev_changes_each(struct kev_submission *s,
 /* Returns 0 or the error that ended the array early; *@done are answered. */
 long kev_changes(struct kev_queue *q, u64 changes, u32 nr, u32 *done)
 {
-	struct kev_submission s = { .q = q };
+	struct kev_submission s = { .q = q, .left = nr };
 	struct blk_plug plug;
 	int ret;
 
@@ -461,10 +494,9 @@ long kev_changes(struct kev_queue *q, u64 changes, u32 nr, u32 *done)
 	if (nr > KEVENT_MAX_CHANGES || changes & 7)
 		return -EINVAL;
 	if (nr > 2)
-		blk_start_plug(&plug);
-	ret = kev_changes_each(&s, u64_to_user_ptr(changes), nr, done);
-	kev_submit_end(&s);
-	kev_origin_put(s.origin);
+		kev_start_plug(&plug, nr);
+	ret = kev_changes_each(&s, u64_to_user_ptr(changes), done);
+	kev_submission_end(&s);
 	if (nr > 2)
 		blk_finish_plug(&plug);
 	return ret;

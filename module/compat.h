@@ -3,13 +3,16 @@
 #ifndef _KEV_COMPAT_H
 #define _KEV_COMPAT_H
 
+#include <linux/blkdev.h>
 #include <linux/cgroup.h>
 #include <linux/fdtable.h>
 #include <linux/fs.h>
+#include <linux/fsnotify.h>
 #include <linux/hrtimer.h>
 #include <linux/kthread.h>
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
+#include <linux/net.h>
 #include <linux/sched/mm.h>
 #include <linux/uio.h>
 #include <linux/version.h>
@@ -54,26 +57,60 @@ static inline void hrtimer_setup(struct hrtimer *timer,
 	static void name(struct kiocb *iocb, long res)
 #endif
 
-/* @iov is room that the iterator may use. */
-static inline int kev_import_buffer(int rw, void __user *buffer, size_t len,
-				    struct iovec *iov, struct iov_iter *iter)
+/* Says how many requests the plug will see; block layers allocate by that. */
+static inline void kev_start_plug(struct blk_plug *plug, u32 nr)
 {
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
-	return import_single_range(rw, buffer, len, iov, iter);
-#else
-	return import_ubuf(rw, buffer, len, iter);
+	blk_start_plug(plug);
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 16, 0)
+	plug->nr_ios = min_t(u32, nr, 32);
 #endif
 }
 
-/* The piece of user memory that @iter stands at. */
-static inline struct iovec kev_iter_piece(const struct iov_iter *iter)
+/* A write whose caller holds off a freeze of the file system. */
+static inline ssize_t kev_iter_write(struct file *file, struct kiocb *iocb,
+				     struct iov_iter *iter)
 {
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)
-	return iov_iter_iovec(iter);
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+	return vfs_iocb_iter_write(file, iocb, iter);
 #else
-	return (struct iovec){ iter_iov_addr(iter), iter_iov_len(iter) };
+	/* That holds it off itself, and lets its caller wait for it. */
+	ssize_t ret = rw_verify_area(WRITE, file, &iocb->ki_pos, iov_iter_count(iter));
+
+	if (ret || !iov_iter_count(iter))
+		return ret;
+	ret = file->f_op->write_iter(iocb, iter);
+	if (ret > 0)
+		fsnotify_modify(file);
+	return ret;
 #endif
 }
+
+static inline struct socket *kev_socket_of(struct file *file)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 11, 0)
+	int error;
+
+	return sock_from_file(file, &error);
+#else
+	return sock_from_file(file);
+#endif
+}
+
+static inline int kev_iocb_flags(struct file *file)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 0, 0)
+	return iocb_flags(file);
+#else
+	return file->f_iocb_flags;
+#endif
+}
+
+/* Where completions in interrupts may use the block layer's cache of bios. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#define KEV_IOCB_CACHE 0
+#else
+#define KEV_IOCB_CACHE IOCB_ALLOC_CACHE
+#endif
 
 static inline int kev_set_rw_flags(struct kiocb *iocb, u32 flags, int rw)
 {
@@ -101,12 +138,23 @@ static inline struct cgroup_subsys_state *kev_current_blkcg(void)
 	return task_get_css(current, io_cgrp_id);
 }
 
+/* CONTEXT: RCU */
+static inline struct cgroup_subsys_state *kev_task_blkcg(struct task_struct *task)
+{
+	return task_css(task, io_cgrp_id);
+}
+
 static inline void kev_put_blkcg(struct cgroup_subsys_state *css)
 {
 	css_put(css);
 }
 #else
 static inline struct cgroup_subsys_state *kev_current_blkcg(void)
+{
+	return NULL;
+}
+
+static inline struct cgroup_subsys_state *kev_task_blkcg(struct task_struct *task)
 {
 	return NULL;
 }

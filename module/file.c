@@ -159,6 +159,8 @@ int kev_hook_all(struct kev_file *f, struct file *file, wait_queue_func_t wake,
 	__poll_t events = (__force __poll_t)f->item.events;
 	struct kev_hooking h = { .file = f, .wake = wake };
 
+	f->hook.head = NULL;
+	f->hook.next = NULL;
 	init_poll_funcptr(&h.table, kev_hook);
 	h.table._key = events;
 	*ready = vfs_poll(file, &h.table) & events;

@@ -187,6 +187,8 @@ struct kev_ring {
 	u32 requests;	  /* in flight, or done and on @pending */
 	u32 credit;	  /* of the user's limit, taken in advance */
 	u64 last_request; /* count of their ids */
+	struct kev_request *spares;
+	u32 nr_spares;
 	struct hlist_head inflight[1 << KEV_INFLIGHT_BITS]; /* by id */
 
 	/* counters for fdinfo */
@@ -206,7 +208,7 @@ struct kev_ring {
 	unsigned int nr_pages;
 };
 
-#define KEV_LANE_BITS 6
+#define KEV_LANE_BITS 8
 
 /* One for each user who has a queue open. */
 struct kev_user {
@@ -329,7 +331,8 @@ bool kev_post_now(struct kev_item *item);
 void kev_post_request(struct kev_item *item);
 bool kev_hold(struct kev_ring *r, u32 n);
 void kev_unhold(struct kev_ring *r, u32 n);
-bool kev_request_reserve(struct kev_ring *r);
+bool kev_request_reserve(struct kev_ring *r, u32 n);
+void kev_request_unreserve(struct kev_ring *r);
 void kev_request_gone(struct kev_item *item);
 void kev_news_slow(struct kev_item *item, u32 bits);
 void kev_value(struct kev_item *item, s64 value);
@@ -433,6 +436,7 @@ enum {
  * @res:       what the operation returned
  * @want:      bytes asked for
  * @done:      bytes transferred before the operation that is going on
+ * @pinned:    bytes of the rest, in @vecs
  * @offset:    position of the first byte
  * @vecs:      of @nr_vecs pinned pieces; @small if that many suffice
  * @held:      units of the user's limit: itself and its pages
@@ -445,16 +449,20 @@ struct kev_request {
 	struct kiocb iocb;
 	struct kev_request *next;
 	struct kev_origin *origin;
+	const struct kev_owner *owner; /* origin's, to be compared only */
 	refcount_t refs;
 	u32 held;
 	ssize_t res;
 	size_t want;
 	size_t done;
+	size_t pinned;
 	loff_t offset;
 	struct bio_vec *vecs;
 	u32 nr_vecs;
 	u8 way;
 	u8 state;
+	bool transfer; /* read or @write */
+	bool write;    /* also says WRITE or READ */
 	bool cancelled;
 	bool woken;
 	bool hooked;
@@ -474,10 +482,11 @@ struct kev_owner {
 	struct list_head node;
 	fl_owner_t files;
 	refcount_t refs;
-	bool closed; /* it has closed the queue; read under ring->lock */
+	bool closed; /* it has closed the queue */
+	struct kev_origin *last;
 };
 
-/* As whom requests run.  One for each call that submits. */
+/* As whom requests run. */
 struct kev_origin {
 	refcount_t refs;
 	struct kev_owner *owner;
@@ -490,7 +499,6 @@ struct kev_origin {
 void kev_work_init(struct kev_user *user);
 int kev_work_start(struct kev_user *user);
 void kev_work_exit(struct kev_user *user);
-void kev_work_prepare(struct kev_request *req);
 void kev_work_queue(struct kev_request *req);
 void kev_work_settle(struct kev_request *req);
 void kev_work_expedite(struct kev_request *req);
@@ -501,7 +509,9 @@ struct kev_submission;
 int kev_requests_init(void);
 void kev_requests_exit(void);
 long kev_submit(struct kev_submission *s, struct kevent_change *c);
-void kev_submit_end(struct kev_submission *s);
+void kev_chain_end(struct kev_submission *s);
+void kev_submission_forget(struct kev_submission *s);
+void kev_submission_end(struct kev_submission *s);
 long kev_cancel(struct kev_queue *q, struct kevent_change *c);
 void kev_cancel_owner(struct kev_queue *q, fl_owner_t owner);
 void kev_cancel_all(struct kev_queue *q);
@@ -510,22 +520,33 @@ bool kev_request_begin(struct kev_request *req);
 ssize_t kev_request_perform(struct kev_request *req);
 void kev_request_performed(struct kev_request *req, ssize_t res);
 void kev_request_finish(struct kev_request *req, bool may_sleep);
-void kev_origin_put(struct kev_origin *o);
+int kev_nowait(const struct file *file);
 void kev_request_free(struct kev_item *item);
+void kev_requests_free_spares(struct kev_ring *r);
 
 /**
  * struct kev_submission - the SUBMIT entries of one array of changes
+ * @left:   entries of the array that were not looked at
  * @origin: who submits; NULL before the first that needs it
  * @head:   of the chain that is being put together; started when it is complete
  * @tail:   of that chain
  * @broken: an entry of the chain failed, and the rest fails with it
+ * @stock:  requests of @ring for the next entries
+ * @file:   of the entry before, with a reference, by @fd and @kind; goes @way
  */
 struct kev_submission {
 	struct kev_queue *q;
+	u32 left;
+	bool broken;
 	struct kev_origin *origin;
 	struct kev_request *head;
 	struct kev_request *tail;
-	bool broken;
+	struct kev_request *stock;
+	struct kev_ring *ring;
+	struct file *file;
+	int fd;
+	u16 kind;
+	u8 way;
 };
 
 /* change.c */

@@ -25,8 +25,7 @@
  *
  *   A process's table of descriptors is known by a struct kev_owner from its first
  *   submission on.  ->flush marks that closed and then cancels what the table
- *   submitted; both a submission's look at the mark and the cancelling are under
- *   ring->lock, so that none is missed.  An owner is made only if the table still
+ *   submitted; a submission names its owner and then looks at the mark.  An owner is made only if the table still
  *   has a descriptor of the queue.
  */
 #include <linux/backing-dev.h>
@@ -35,6 +34,7 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <net/sock.h>
 
 #include "kev.h"
 
@@ -58,21 +58,32 @@ static u16 kev_request_kind(const struct kev_request *req)
 	return req->wait.item.ev.kind;
 }
 
-static bool kev_is_write(const struct kev_request *req)
-{
-	return kev_request_kind(req) == KEVENT_KIND_WRITE ||
-	       kev_request_kind(req) == KEVENT_KIND_WRITEV;
-}
+/* Each ring keeps some requests that are done for the next ones. */
+#define KEV_SPARES 32
 
-static bool kev_is_transfer(const struct kev_request *req)
-{
-	return kev_request_kind(req) >= KEVENT_KIND_READ &&
-	       kev_request_kind(req) <= KEVENT_KIND_WRITEV;
-}
-
+/* CONTEXT: ring->lock */
 void kev_request_free(struct kev_item *item)
 {
-	kmem_cache_free(kev_request_cache, to_request(item));
+	struct kev_request *req = to_request(item);
+	struct kev_ring *r = item->ring;
+
+	if (r->nr_spares < KEV_SPARES) {
+		req->next = r->spares;
+		r->spares = req;
+		r->nr_spares++;
+	} else {
+		kmem_cache_free(kev_request_cache, req);
+	}
+}
+
+void kev_requests_free_spares(struct kev_ring *r)
+{
+	struct kev_request *req;
+
+	while ((req = r->spares)) {
+		r->spares = req->next;
+		kmem_cache_free(kev_request_cache, req);
+	}
 }
 
 /* --- who submits --- */
@@ -117,6 +128,32 @@ static struct kev_owner *kev_owner_look(struct kev_queue *q, fl_owner_t files,
 	return owner;
 }
 
+static void kev_origin_put(struct kev_origin *o)
+{
+	if (!o || !refcount_dec_and_test(&o->refs))
+		return;
+	put_cred(o->cred);
+	mem_cgroup_put(o->memcg);
+	kev_put_blkcg(o->blkcg);
+	kev_owner_put(o->owner);
+	kfree(o);
+}
+
+/* What its next submission takes, in place of the one before. */
+static void kev_owner_remember(struct kev_queue *q, struct kev_owner *owner,
+			       struct kev_origin *o)
+{
+	struct kev_origin *before = o;
+
+	if (o)
+		refcount_inc(&o->refs);
+	spin_lock(&q->owners_lock);
+	if (!o || !owner->closed)
+		swap(owner->last, before);
+	spin_unlock(&q->owners_lock);
+	kev_origin_put(before);
+}
+
 /* It has closed the queue, or goes with it. */
 static void kev_owner_close(struct kev_queue *q, struct kev_owner *owner)
 {
@@ -125,8 +162,9 @@ static void kev_owner_close(struct kev_queue *q, struct kev_owner *owner)
 	spin_lock(&q->owners_lock);
 	listed = !list_empty(&owner->node);
 	list_del_init(&owner->node);
-	spin_unlock(&q->owners_lock);
 	WRITE_ONCE(owner->closed, true);
+	spin_unlock(&q->owners_lock);
+	kev_owner_remember(q, owner, NULL);
 	if (listed)
 		kev_owner_put(owner);
 }
@@ -154,39 +192,67 @@ static struct kev_owner *kev_owner_get(struct kev_queue *q)
 	return owner;
 }
 
-void kev_origin_put(struct kev_origin *o)
+/* Whether that is who we are. */
+static bool kev_origin_current(const struct kev_origin *o)
 {
-	if (!o || !refcount_dec_and_test(&o->refs))
-		return;
-	put_cred(o->cred);
-	mem_cgroup_put(o->memcg);
-	kev_put_blkcg(o->blkcg);
-	kev_owner_put(o->owner);
-	kfree(o);
+	bool same;
+
+	if (o->cred != current_cred())
+		return false;
+	rcu_read_lock();
+	same = o->memcg == mem_cgroup_from_task(current) &&
+	       o->blkcg == kev_task_blkcg(current);
+	rcu_read_unlock();
+	return same;
+}
+
+static struct kev_origin *kev_origin_last(struct kev_queue *q)
+{
+	struct kev_origin *o = NULL;
+	struct kev_owner *owner;
+
+	spin_lock(&q->owners_lock);
+	owner = kev_owner_find(q, current->files);
+	if (owner && owner->last && kev_origin_current(owner->last)) {
+		o = owner->last;
+		refcount_inc(&o->refs);
+	}
+	spin_unlock(&q->owners_lock);
+	return o;
+}
+
+static struct kev_origin *kev_origin_new(struct kev_queue *q)
+{
+	struct kev_origin *o;
+	int ret = kev_work_start(q->user);
+
+	if (ret)
+		return ERR_PTR(ret);
+	o = kzalloc(sizeof(*o), GFP_KERNEL_ACCOUNT);
+	if (!o)
+		return ERR_PTR(-ENOMEM);
+	o->owner = kev_owner_get(q);
+	if (IS_ERR(o->owner)) {
+		ret = PTR_ERR(o->owner);
+		kfree(o);
+		return ERR_PTR(ret);
+	}
+	refcount_set(&o->refs, 1);
+	o->cred = get_current_cred();
+	o->memcg = get_mem_cgroup_from_mm(current->mm);
+	o->blkcg = kev_current_blkcg();
+	kev_owner_remember(q, o->owner, o);
+	return o;
 }
 
 static struct kev_origin *kev_origin_get(struct kev_submission *s)
 {
 	struct kev_origin *o = s->origin;
-	int ret;
 
 	if (!o) {
-		ret = kev_work_start(s->q->user);
-		if (ret)
-			return ERR_PTR(ret);
-		o = kzalloc(sizeof(*o), GFP_KERNEL_ACCOUNT);
-		if (!o)
-			return ERR_PTR(-ENOMEM);
-		o->owner = kev_owner_get(s->q);
-		if (IS_ERR(o->owner)) {
-			ret = PTR_ERR(o->owner);
-			kfree(o);
-			return ERR_PTR(ret);
-		}
-		refcount_set(&o->refs, 1);
-		o->cred = get_current_cred();
-		o->memcg = get_mem_cgroup_from_mm(current->mm);
-		o->blkcg = kev_current_blkcg();
+		o = kev_origin_last(s->q) ?: kev_origin_new(s->q);
+		if (IS_ERR(o))
+			return o;
 		s->origin = o;
 	}
 	refcount_inc(&o->refs);
@@ -195,26 +261,38 @@ static struct kev_origin *kev_origin_get(struct kev_submission *s)
 
 /* --- the buffer --- */
 
-static void kev_piece_pages(const struct iovec *piece, unsigned long *first, u32 *n)
-{
-	unsigned long start = (unsigned long)piece->iov_base;
+/**
+ * struct kev_buffer - the caller's memory, during submission
+ * @pieces: of it, @nr
+ * @nr:     those that @iov or @fast have room for
+ * @count:  bytes to be transferred
+ * @iov:    to be freed, unless it is @fast
+ * @fast:   room for few pieces
+ */
+struct kev_buffer {
+	const struct iovec *pieces;
+	u32 nr;
+	size_t count;
+	struct iovec *iov;
+	struct iovec fast[2];
+};
 
-	*first = start & PAGE_MASK;
-	*n = DIV_ROUND_UP(start - *first + piece->iov_len, PAGE_SIZE);
+static u32 kev_pages_of(unsigned long start, size_t len)
+{
+	return DIV_ROUND_UP(offset_in_page(start) + len, PAGE_SIZE);
 }
 
-static u32 kev_count_pages(struct iov_iter iter)
+static u32 kev_count_pages(const struct kev_buffer *b)
 {
-	unsigned long first;
-	u32 n, total = 0;
+	size_t left = b->count, len;
+	u32 i, total = 0;
 
-	for (; iov_iter_count(&iter); total += n) {
-		struct iovec piece;
-
-		iov_iter_advance(&iter, 0); /* past empty pieces */
-		piece = kev_iter_piece(&iter);
-		kev_piece_pages(&piece, &first, &n);
-		iov_iter_advance(&iter, piece.iov_len);
+	if (likely(b->nr == 1))
+		return kev_pages_of((unsigned long)b->pieces->iov_base, left);
+	for (i = 0; left; i++, left -= len) {
+		len = min(b->pieces[i].iov_len, left);
+		if (len)
+			total += kev_pages_of((unsigned long)b->pieces[i].iov_base, len);
 	}
 	return total;
 }
@@ -257,7 +335,7 @@ static void kev_unpin(struct kev_request *req)
 static int kev_pin_pages(struct kev_request *req, unsigned long start, u32 n,
 			 struct page **pages)
 {
-	unsigned int gup = kev_is_write(req) ? 0 : FOLL_WRITE;
+	unsigned int gup = req->write ? 0 : FOLL_WRITE;
 	int got = -EFAULT;
 
 	/* A peer may let us wait for long. */
@@ -268,53 +346,84 @@ static int kev_pin_pages(struct kev_request *req, unsigned long start, u32 n,
 	return got;
 }
 
-/* Pins from where @iter stands.  Returns the bytes pinned, 0 for a bad address. */
-static size_t kev_pin_piece(struct kev_request *req, const struct iovec *piece)
+/* Pages pinned at a time, with interrupts off */
+#define KEV_PIN_BATCH 256
+
+/*
+ * Returns how many bytes were pinned; fewer before a bad address.  The addresses of
+ * the pages lie in the latter half of the pieces that are made of them.
+ */
+static size_t kev_pin_piece(struct kev_request *req, unsigned long start, size_t len)
 {
-	struct page *pages[32];
-	unsigned long first, offset;
-	size_t bytes = 0;
-	int got, i;
-	u32 n;
+	size_t done = 0;
+	int got, n, i;
 
-	kev_piece_pages(piece, &first, &n);
-	offset = (unsigned long)piece->iov_base - first;
-	got = kev_pin_pages(req, first, min_t(u32, n, ARRAY_SIZE(pages)), pages);
-	for (i = 0; i < got; i++) {
-		struct bio_vec *v = &req->vecs[req->nr_vecs++];
+	do {
+		struct bio_vec *v = req->vecs + req->nr_vecs;
+		struct page **pages;
 
-		v->bv_page = pages[i];
-		v->bv_offset = offset;
-		v->bv_len = min_t(size_t, PAGE_SIZE - offset, piece->iov_len - bytes);
-		bytes += v->bv_len;
-		offset = 0;
-	}
-	return bytes;
+		n = min_t(u32, kev_pages_of(start, len - done), KEV_PIN_BATCH);
+		pages = (struct page **)v + n;
+		BUILD_BUG_ON(sizeof(*v) != 2 * sizeof(*pages));
+		got = kev_pin_pages(req, start & PAGE_MASK, n, pages);
+		for (i = 0; i < got; i++, v++) {
+			v->bv_page = pages[i];
+			v->bv_offset = offset_in_page(start);
+			v->bv_len = min_t(size_t, PAGE_SIZE - v->bv_offset, len - done);
+			start += v->bv_len;
+			done += v->bv_len;
+		}
+		req->nr_vecs += i;
+	} while (i == n && done < len);
+	return done;
 }
 
-/* What cannot be pinned shortens the request, as it does pread(2). */
-static int kev_pin(struct kev_request *req, struct iov_iter *iter, u32 pages)
+/* All that is left lies in one page. */
+static int kev_pin_page(struct kev_request *req, unsigned long start, u32 len)
 {
-	size_t n;
+	struct bio_vec *v = req->small;
+
+	if (kev_pin_pages(req, start & PAGE_MASK, 1, &v->bv_page) != 1)
+		return -EFAULT;
+	v->bv_offset = offset_in_page(start);
+	v->bv_len = len;
+	req->nr_vecs = 1;
+	req->pinned = len;
+	return 0;
+}
+
+/*
+ * Pins what was not transferred yet.  What cannot be pinned shortens the request,
+ * as it does pread(2).
+ */
+static int kev_pin(struct kev_request *req, const struct kev_buffer *b, u32 pages)
+{
+	size_t left = b->count, skip = req->done, len, got;
+	u32 i;
 
 	req->vecs = req->small;
+	if (likely(pages == 1 && b->nr == 1))
+		return kev_pin_page(req, (unsigned long)b->pieces->iov_base + skip,
+				    left - skip);
 	if (pages > KEV_SMALL_VECS)
 		req->vecs = kvmalloc_array(pages, sizeof(*req->vecs),
 					   GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!req->vecs)
 		return -ENOMEM;
-	while (iov_iter_count(iter)) {
-		struct iovec piece;
-
-		iov_iter_advance(iter, 0);
-		piece = kev_iter_piece(iter);
-		n = kev_pin_piece(req, &piece);
-		iov_iter_advance(iter, n);
-		if (!n)
+	for (i = 0; left; i++, left -= len) {
+		len = min(b->pieces[i].iov_len, left);
+		if (skip >= len) {
+			skip -= len;
+			continue;
+		}
+		got = kev_pin_piece(req, (unsigned long)b->pieces[i].iov_base + skip,
+				    len - skip);
+		req->pinned += got;
+		if (got < len - skip)
 			break;
-		cond_resched();
+		skip = 0;
 	}
-	return pages && !req->nr_vecs ? -EFAULT : 0;
+	return req->pinned ? 0 : -EFAULT;
 }
 
 /* --- the end --- */
@@ -336,7 +445,7 @@ static void kev_chain_next(struct kev_request *next, bool ok)
 
 static bool kev_succeeded(const struct kev_request *req)
 {
-	if (kev_is_transfer(req))
+	if (req->transfer)
 		return req->res >= 0 && (size_t)req->res == req->want;
 	return req->res >= 0;
 }
@@ -356,11 +465,9 @@ static void kev_request_post(struct kev_request *req)
 {
 	struct kev_ring *r = kev_ring_at(req);
 	struct kev_request *next = req->next;
-	bool ok = kev_succeeded(req);
+	bool ok = next && kev_succeeded(req);
 	unsigned long flags;
 
-	/* Exit waits for this, and whoever frees the queue for the lock. */
-	rcu_read_lock();
 	spin_lock_irqsave(&r->lock, flags);
 	kev_request_unlist(req);
 	req->wait.item.ev.result = req->res;
@@ -368,7 +475,6 @@ static void kev_request_post(struct kev_request *req)
 	spin_unlock_irqrestore(&r->lock, flags);
 	if (next)
 		kev_chain_next(next, ok);
-	rcu_read_unlock();
 }
 
 static void kev_end_write(struct kev_request *req)
@@ -395,16 +501,22 @@ static void kev_request_drop(struct kev_request *req)
 	kev_origin_put(req->origin);
 }
 
-/* Requests with hooks are finished in process context: no device has them. */
+/* What must not be done in an interrupt, or would take long there. */
+static bool kev_must_settle(const struct kev_request *req)
+{
+	return req->hooked || req->nr_vecs > KEV_PIN_BATCH ||
+	       is_vmalloc_addr(req->vecs) ||
+	       (req->transfer && !req->write && !kev_all_dirty(req));
+}
+
 void kev_request_finish(struct kev_request *req, bool may_sleep)
 {
-	if (kev_is_transfer(req) && !kev_is_write(req) && !kev_all_dirty(req)) {
-		if (!may_sleep) {
-			kev_work_settle(req);
-			return;
-		}
-		kev_mark_dirty(req);
+	if (!may_sleep && kev_must_settle(req)) {
+		kev_work_settle(req);
+		return;
 	}
+	if (may_sleep && req->transfer && !req->write)
+		kev_mark_dirty(req);
 	kev_request_drop(req);
 	kev_request_post(req);
 }
@@ -434,11 +546,27 @@ static void kev_request_put(struct kev_request *req, bool may_sleep)
 		kev_request_finish(req, may_sleep);
 }
 
+static bool kev_interrupted(ssize_t res)
+{
+	return res == -EINTR || res == -ERESTARTSYS || res == -ERESTARTNOINTR ||
+	       res == -ERESTARTNOHAND || res == -ERESTART_RESTARTBLOCK;
+}
+
+/* What the caller sees of @res, after a part was transferred during submission. */
+static ssize_t kev_result(struct kev_request *req, ssize_t res)
+{
+	if (res < 0 && req->done)
+		return req->done;
+	if (kev_interrupted(res))
+		return READ_ONCE(req->cancelled) ? -ECANCELED : -EINTR;
+	return res < 0 ? res : res + req->done;
+}
+
 KEV_KI_COMPLETE(kev_kiocb_complete, iocb, res)
 {
 	struct kev_request *req = container_of(iocb, struct kev_request, iocb);
 
-	req->res = res;
+	req->res = kev_result(req, res);
 	kev_request_put(req, false);
 }
 
@@ -470,12 +598,12 @@ static ssize_t kev_transfer(struct kev_request *req, struct iov_iter *iter, int 
 
 	iocb->ki_pos = req->offset + req->done;
 	iocb->ki_flags = (iocb->ki_flags & ~(IOCB_NOWAIT | IOCB_NOIO)) | flags;
-	if (!kev_is_write(req))
+	if (!req->write)
 		return vfs_iocb_iter_read(iocb->ki_filp, iocb, iter);
 	if (!kev_begin_write(req, !(flags & IOCB_NOWAIT)))
 		return flags & IOCB_NOWAIT ? -EAGAIN : -EINTR;
 	iocb->ki_flags |= IOCB_WRITE;
-	ret = vfs_iocb_iter_write(iocb->ki_filp, iocb, iter);
+	ret = kev_iter_write(iocb->ki_filp, iocb, iter);
 	if (ret != -EIOCBQUEUED)
 		kev_end_write(req);
 	return ret;
@@ -484,19 +612,15 @@ static ssize_t kev_transfer(struct kev_request *req, struct iov_iter *iter, int 
 static ssize_t kev_transfer_pinned(struct kev_request *req, int flags)
 {
 	struct iov_iter iter;
-	size_t bytes = 0;
-	u32 i;
 
-	for (i = 0; i < req->nr_vecs; i++)
-		bytes += req->vecs[i].bv_len;
-	iov_iter_bvec(&iter, kev_is_write(req) ? WRITE : READ, req->vecs, req->nr_vecs,
-		      bytes);
+	iov_iter_bvec(&iter, req->write, req->vecs, req->nr_vecs,
+		      req->pinned);
 	req->iocb.ki_complete = kev_kiocb_complete;
-	return kev_transfer(req, &iter, flags);
+	return kev_transfer(req, &iter, flags | KEV_IOCB_CACHE);
 }
 
 /* IOCB_NOWAIT if the file knows that, 0 if it never waits, -1 otherwise */
-static int kev_nowait(const struct file *file)
+int kev_nowait(const struct file *file)
 {
 	umode_t mode = file_inode(file)->i_mode;
 
@@ -508,7 +632,7 @@ static int kev_nowait(const struct file *file)
 static u32 kev_wait_events(const struct kev_request *req)
 {
 	return (__force u32)(EPOLLERR | EPOLLHUP |
-			     (kev_is_write(req) ? EPOLLOUT | EPOLLWRNORM :
+			     (req->write ? EPOLLOUT | EPOLLWRNORM :
 						  EPOLLIN | EPOLLRDNORM | EPOLLRDHUP));
 }
 
@@ -585,7 +709,7 @@ ssize_t kev_request_perform(struct kev_request *req)
 	}
 	if (req->way == KEV_WAY_READY)
 		return kev_ready_transfer(req);
-	if (req->way == KEV_WAY_DIRECT && !kev_is_write(req))
+	if (req->way == KEV_WAY_DIRECT && !req->write)
 		kev_mark_dirty(req);
 	return kev_transfer_pinned(req, 0);
 }
@@ -622,22 +746,6 @@ static bool kev_request_rewait(struct kev_request *req)
 	return wait;
 }
 
-static bool kev_interrupted(ssize_t res)
-{
-	return res == -EINTR || res == -ERESTARTSYS || res == -ERESTARTNOINTR ||
-	       res == -ERESTARTNOHAND || res == -ERESTART_RESTARTBLOCK;
-}
-
-/* What the caller sees of @res, after a part was transferred during submission. */
-static ssize_t kev_result(struct kev_request *req, ssize_t res)
-{
-	if (res < 0 && req->done)
-		return req->done;
-	if (kev_interrupted(res))
-		return READ_ONCE(req->cancelled) ? -ECANCELED : -EINTR;
-	return res < 0 ? res : res + req->done;
-}
-
 /* A worker is done with it for now. */
 void kev_request_performed(struct kev_request *req, ssize_t res)
 {
@@ -671,26 +779,40 @@ static bool kev_known_anonymous(const struct file *file)
 	return !strcmp(name, "[eventfd]") || !strcmp(name, "[timerfd]");
 }
 
-static int kev_way_of(const struct kev_request *req)
+/* Others (netlink, say) look at the namespaces of the task. */
+static bool kev_known_family(struct file *file)
 {
-	const struct file *file = req->iocb.ki_filp;
+	switch (kev_socket_of(file)->sk->sk_family) {
+	case AF_UNIX:
+	case AF_INET:
+	case AF_INET6:
+	case AF_VSOCK:
+	case AF_PACKET:
+		return true;
+	}
+	return false;
+}
+
+static int kev_way_of(const struct kev_request *req, struct file *file)
+{
 	const struct inode *inode = file_inode(file);
 
 	if (S_ISREG(inode->i_mode) && !kev_may_delegate(file))
 		return KEV_WAY_CALLER;
-	if (!kev_is_transfer(req))
+	if (!req->transfer)
 		return KEV_WAY_WORKER;
 	if (S_ISREG(inode->i_mode) || S_ISBLK(inode->i_mode))
 		return file->f_flags & O_DIRECT ? KEV_WAY_DIRECT : KEV_WAY_WORKER;
 	if (inode->i_sb->s_magic == ANON_INODE_FS_MAGIC && !kev_known_anonymous(file))
 		return -EOPNOTSUPP;
-	return file_can_poll((struct file *)file) ? KEV_WAY_READY : KEV_WAY_WORKER;
+	if (S_ISSOCK(inode->i_mode) && !kev_known_family(file))
+		return KEV_WAY_CALLER;
+	return file_can_poll(file) ? KEV_WAY_READY : KEV_WAY_WORKER;
 }
 
-static int kev_check_transfer(const struct kev_request *req)
+static int kev_check_transfer(const struct kev_request *req, const struct file *file)
 {
-	const struct file *file = req->iocb.ki_filp;
-	bool write = kev_is_write(req);
+	bool write = req->write;
 
 	if (!(file->f_mode & (write ? FMODE_WRITE : FMODE_READ)))
 		return -EBADF;
@@ -698,31 +820,53 @@ static int kev_check_transfer(const struct kev_request *req)
 		return -EISDIR;
 	if (!(write ? (void *)file->f_op->write_iter : (void *)file->f_op->read_iter))
 		return -EOPNOTSUPP;
-	if (req->offset && !(file->f_mode & (write ? FMODE_PWRITE : FMODE_PREAD)))
-		return -ESPIPE;
 	return 0;
 }
 
-/* The file of a request, and which way it goes. */
-static int kev_request_open(struct kev_request *req, const struct kevent_change *c)
+/* As the entry before, mostly; else looks up the file and which way it goes. */
+static int kev_submission_open(struct kev_submission *s, const struct kevent_change *c,
+			       const struct kev_request *req)
 {
-	struct file *file = fget(c->fd);
-	int ret = 0;
+	int ret;
 
-	if (!file)
+	if (s->file && s->fd == c->fd && s->kind == c->kind)
+		return 0;
+	kev_submission_forget(s);
+	s->fd = c->fd;
+	s->kind = c->kind;
+	s->file = fget(c->fd);
+	if (!s->file)
 		return -EBADF;
-	init_sync_kiocb(&req->iocb, file);
-	req->offset = c->offset;
-	if (kev_is_transfer(req))
-		ret = kev_check_transfer(req) ?:
-		      kev_set_rw_flags(&req->iocb, c->rw_flags,
-				       kev_is_write(req) ? WRITE : READ);
+	ret = req->transfer ? kev_check_transfer(req, s->file) : 0;
 	if (!ret)
-		ret = kev_way_of(req);
+		ret = kev_way_of(req, s->file);
 	if (ret < 0)
+		kev_submission_forget(s);
+	s->way = ret;
+	return min(ret, 0);
+}
+
+static int kev_request_open(struct kev_submission *s, struct kev_request *req,
+			    const struct kevent_change *c)
+{
+	int ret = kev_submission_open(s, c, req);
+
+	if (ret)
 		return ret;
-	req->way = ret;
-	return 0;
+	if (c->offset && !(s->file->f_mode &
+			   (req->write ? FMODE_PWRITE : FMODE_PREAD)))
+		return -ESPIPE;
+	req->iocb.ki_filp = get_file(s->file);
+	req->iocb.ki_flags = kev_iocb_flags(s->file);
+	req->iocb.ki_complete = NULL;
+	req->iocb.private = NULL;
+	req->iocb.ki_ioprio = 0; /* the block layer takes the task's */
+	req->offset = c->offset;
+	req->way = s->way;
+	if (likely(!c->rw_flags))
+		return 0;
+	return kev_set_rw_flags(&req->iocb, c->rw_flags,
+				req->write);
 }
 
 #define KEV_RW_FLAGS ((__force u32)(RWF_DSYNC | RWF_SYNC | RWF_APPEND))
@@ -747,63 +891,199 @@ static int kev_check_fields(const struct kevent_change *c)
 }
 
 /* As the file system would, but without the signal, and not of a worker. */
-static int kev_limit_size(const struct kev_request *req, struct iov_iter *iter)
+static int kev_limit_size(const struct kev_request *req, struct kev_buffer *b)
 {
 	struct inode *inode = file_inode(req->iocb.ki_filp);
-	u64 limit = rlimit(RLIMIT_FSIZE);
 	loff_t from = req->offset;
+	u64 limit;
 
-	if (limit == RLIM_INFINITY || !kev_is_write(req) || !S_ISREG(inode->i_mode) ||
-	    !iov_iter_count(iter))
+	if (!S_ISREG(inode->i_mode) || !b->count)
+		return 0;
+	limit = rlimit(RLIMIT_FSIZE);
+	if (limit == RLIM_INFINITY)
 		return 0;
 	if (req->iocb.ki_flags & IOCB_APPEND)
 		from = i_size_read(inode);
 	if (from >= limit)
 		return -EFBIG;
-	iov_iter_truncate(iter, limit - from);
+	b->count = min_t(u64, b->count, limit - from);
 	return 0;
 }
 
-/* The caller's buffer; @iov is to be freed. */
-static int kev_request_import(struct kev_request *req, const struct kevent_change *c,
-			      struct iovec *fast, struct iovec **iov,
-			      struct iov_iter *iter)
+static int kev_import_vector(struct kev_buffer *b, int rw, void __user *address, u32 nr)
 {
-	int rw = kev_is_write(req) ? WRITE : READ;
-	void __user *address = u64_to_user_ptr(c->addr);
+	struct iov_iter iter;
 	ssize_t ret;
 
-	if (c->kind == KEVENT_KIND_READ || c->kind == KEVENT_KIND_WRITE)
-		ret = kev_import_buffer(rw, address, c->len, fast, iter);
-	else
-		ret = import_iovec(rw, address, c->len, UIO_FASTIOV, iov, iter);
+	b->iov = b->fast;
+	ret = import_iovec(rw, address, nr, ARRAY_SIZE(b->fast), &b->iov, &iter);
 	if (ret < 0)
 		return ret;
-	req->want = iov_iter_count(iter);
-	if (req->way == KEV_WAY_READY && rw == WRITE && kev_nowait(req->iocb.ki_filp) < 0)
-		iov_iter_truncate(iter, KEV_BLOCKING_WRITE);
-	return kev_limit_size(req, iter);
+	b->pieces = b->iov ?: b->fast;
+	b->nr = nr;
+	b->count = ret;
+	return 0;
 }
 
-/* Gives it its id; from here on it is counted. */
-static int kev_request_list(struct kev_request *req)
+static int kev_import_single(struct kev_buffer *b, void __user *address, size_t len)
 {
-	struct kev_ring *r = kev_ring_at(req);
-	int ret = 0;
+	b->count = min_t(size_t, len, MAX_RW_COUNT);
+	if (!access_ok(address, b->count))
+		return -EFAULT;
+	b->fast[0] = (struct iovec){ address, b->count };
+	b->pieces = b->fast;
+	b->nr = 1;
+	return 0;
+}
 
+static int kev_request_import(struct kev_request *req, const struct kevent_change *c,
+			      struct kev_buffer *b)
+{
+	void __user *address = u64_to_user_ptr(c->addr);
+	bool write = req->write;
+	int ret;
+
+	if (c->kind == KEVENT_KIND_READ || c->kind == KEVENT_KIND_WRITE)
+		ret = kev_import_single(b, address, c->len);
+	else
+		ret = kev_import_vector(b, write ? WRITE : READ, address, c->len);
+	if (ret)
+		return ret;
+	req->want = b->count;
+	if (!write)
+		return 0;
+	if (req->way == KEV_WAY_READY && kev_nowait(req->iocb.ki_filp) < 0)
+		b->count = min_t(size_t, b->count, KEV_BLOCKING_WRITE);
+	return kev_limit_size(req, b);
+}
+
+/* What others may look at from now on. */
+static void kev_request_list(struct kev_ring *r, struct kev_request *req)
+{
+	u64 count = ++r->last_request;
+
+	lockdep_assert_held(&r->lock);
+	req->wait.item.ring = r;
+	req->wait.item.ev.id = KEV_REQUEST | (u64)r->index << KEV_REQUEST_RING | count;
+	req->iocb.ki_filp = NULL;
+	req->origin = NULL;
+	req->owner = NULL;
+	refcount_set(&req->refs, 1);
+	req->held = KEV_SMALL_VECS;
+	req->state = KEV_REQ_SUBMIT;
+	req->cancelled = false;
+	hlist_add_head(&req->node, &r->inflight[count % ARRAY_SIZE(r->inflight)]);
+}
+
+/* The rest. */
+static void kev_request_init(struct kev_request *req, const struct kevent_change *c)
+{
+	struct kev_item *item = &req->wait.item;
+
+	item->flags = KEV_ONCE;
+	item->where = KEV_NOWHERE;
+	item->events = 0;
+	item->ev.cookie = c->cookie;
+	item->ev.events = 0;
+	item->ev.kind = c->kind;
+	item->ev.flags = 0;
+	req->write = c->kind == KEVENT_KIND_WRITE || c->kind == KEVENT_KIND_WRITEV;
+	req->transfer = req->write || c->kind == KEVENT_KIND_READ ||
+			c->kind == KEVENT_KIND_READV;
+	req->next = NULL;
+	req->res = c->value; /* of a nop */
+	req->want = 0;
+	req->done = 0;
+	req->pinned = 0;
+	req->vecs = NULL;
+	req->nr_vecs = 0;
+	req->way = KEV_WAY_WORKER;
+	req->woken = false;
+	req->hooked = false;
+	req->writing = false;
+	req->settled = false;
+	req->lane = NULL;
+}
+
+/* Counted and listed requests are taken from the ring in numbers. */
+#define KEV_STOCK 16
+
+static void kev_unstock(struct kev_submission *s)
+{
+	struct kev_ring *r = s->ring;
+	struct kev_request *req;
+
+	if (!s->stock)
+		return;
 	spin_lock_irq(&r->lock);
-	if (kev_request_reserve(r)) {
-		u64 id = KEV_REQUEST | (u64)r->index << KEV_REQUEST_RING |
-			 ++r->last_request;
-
-		req->wait.item.ev.id = id;
-		hlist_add_head(&req->node,
-			       &r->inflight[id % ARRAY_SIZE(r->inflight)]);
-	} else {
-		ret = -EAGAIN;
+	while ((req = s->stock)) {
+		s->stock = req->next;
+		kev_request_unlist(req);
+		kev_request_gone(&req->wait.item);
 	}
 	spin_unlock_irq(&r->lock);
-	return ret;
+}
+
+static void kev_restock(struct kev_submission *s, struct kev_ring *r)
+{
+	struct kev_request *req;
+	u32 n;
+
+	s->ring = r;
+	spin_lock_irq(&r->lock);
+	n = min3(s->left, r->nr_spares, (u32)KEV_STOCK);
+	if (kev_request_reserve(r, n)) {
+		r->nr_spares -= n;
+		while (n--) {
+			req = r->spares;
+			r->spares = req->next;
+			kev_request_list(r, req);
+			req->next = s->stock;
+			s->stock = req;
+		}
+	}
+	spin_unlock_irq(&r->lock);
+}
+
+/* When the ring has no spare one */
+static struct kev_request *kev_request_alloc(struct kev_ring *r)
+{
+	struct kev_request *req;
+	bool may;
+
+	/* First: over the limit nothing is done. */
+	spin_lock_irq(&r->lock);
+	may = kev_request_reserve(r, 1);
+	spin_unlock_irq(&r->lock);
+	if (!may)
+		return ERR_PTR(-EAGAIN);
+	req = kmem_cache_alloc_node(kev_request_cache, GFP_KERNEL, r->node);
+	if (req)
+		memset(&req->iocb, 0, sizeof(req->iocb)); /* what we never set */
+	spin_lock_irq(&r->lock);
+	if (req) {
+		kev_request_list(r, req);
+	} else {
+		kev_unhold(r, KEV_SMALL_VECS);
+		kev_request_unreserve(r);
+	}
+	spin_unlock_irq(&r->lock);
+	return req ?: ERR_PTR(-ENOMEM);
+}
+
+static struct kev_request *kev_request_get(struct kev_submission *s, struct kev_ring *r)
+{
+	struct kev_request *req;
+
+	if (s->ring != r)
+		kev_unstock(s);
+	if (!s->stock)
+		kev_restock(s, r);
+	req = s->stock;
+	if (!req)
+		return kev_request_alloc(r);
+	s->stock = req->next;
+	return req;
 }
 
 /* It is refused after all. */
@@ -818,38 +1098,40 @@ static void kev_request_withdraw(struct kev_request *req)
 	spin_unlock_irq(&r->lock);
 }
 
-/* Counts the pages, unless the submitter has closed the queue meanwhile. */
-static int kev_request_keep(struct kev_request *req, struct kev_origin *o, u32 pages)
+/* Counts the pages that are more than every request is counted with. */
+static bool kev_hold_pages(struct kev_request *req, u32 pages)
 {
 	struct kev_ring *r = kev_ring_at(req);
-	int ret = 0;
+	bool held;
 
+	if (pages <= KEV_SMALL_VECS)
+		return true;
 	spin_lock_irq(&r->lock);
-	req->origin = o;
-	if (READ_ONCE(o->owner->closed))
-		ret = -EBADF;
-	else if (!kev_hold(r, pages))
-		ret = -EAGAIN;
-	else
+	held = kev_hold(r, pages - KEV_SMALL_VECS);
+	if (held)
 		req->held = pages;
 	spin_unlock_irq(&r->lock);
-	return ret;
+	return held;
 }
 
-/* What must be there for it to go on without its submitter. */
+/* It is to go on without its submitter. */
 static int kev_request_detach(struct kev_submission *s, struct kev_request *req,
-			      struct iov_iter *iter)
+			      const struct kev_buffer *b)
 {
 	struct kev_origin *o = kev_origin_get(s);
-	u32 pages = kev_is_transfer(req) ? kev_count_pages(*iter) : 0;
-	int ret;
+	u32 pages = likely(b->count) ? kev_count_pages(b) : 0;
 
 	if (IS_ERR(o))
 		return PTR_ERR(o);
-	ret = kev_request_keep(req, o, pages);
-	if (!ret && pages)
-		ret = kev_pin(req, iter, pages);
-	return ret;
+	req->origin = o;
+	WRITE_ONCE(req->owner, o->owner);
+	/* Pairs with smp_mb() in kev_cancel_owner(): it finds this, or we that. */
+	smp_mb();
+	if (READ_ONCE(o->owner->closed))
+		return -EBADF;
+	if (!kev_hold_pages(req, pages))
+		return -EAGAIN;
+	return pages ? kev_pin(req, b, pages) : 0;
 }
 
 /* The last part of a short read may be past what the page cache has. */
@@ -862,32 +1144,40 @@ static bool kev_is_complete(const struct kev_request *req)
 	return req->offset + req->done >= i_size_read(host);
 }
 
-/* Tries it in the caller.  Returns whether that was all, and the result is set. */
-static bool kev_request_try(struct kev_request *req, struct iov_iter *iter)
+/* How the caller may try it: as kev_nowait(), and -1 where there is no use. */
+static int kev_try_flags(const struct kev_request *req)
 {
-	struct file *file = req->iocb.ki_filp;
-	int flags = 0;
+	const struct file *file = req->iocb.ki_filp;
+
+	if (req->way == KEV_WAY_CALLER)
+		return S_ISSOCK(file_inode(file)->i_mode) ? IOCB_NOWAIT : 0;
+	if (req->way == KEV_WAY_READY)
+		return kev_nowait(file);
+	if (req->way == KEV_WAY_WORKER && !req->write &&
+	    file->f_mode & FMODE_NOWAIT)
+		return IOCB_NOWAIT | IOCB_NOIO;
+	return -1;
+}
+
+/* Tries it in the caller.  Returns whether that was all, and the result is set. */
+static noinline bool kev_request_try(struct kev_request *req, struct kev_buffer *b)
+{
+	struct iov_iter iter;
+	int flags;
 
 	if (kev_request_kind(req) == KEVENT_KIND_NOP)
 		return true;
-	if (req->way == KEV_WAY_CALLER) {
-		req->res = kev_is_transfer(req) ? kev_transfer(req, iter, 0) :
-						  kev_request_perform(req);
-		return true;
+	if (!req->transfer) {
+		if (req->way == KEV_WAY_CALLER)
+			req->res = kev_request_perform(req);
+		return req->way == KEV_WAY_CALLER;
 	}
-	if (!kev_is_transfer(req))
+	flags = kev_try_flags(req);
+	if (flags < 0)
 		return false;
-	if (req->way == KEV_WAY_WORKER) {
-		if (kev_is_write(req) || !(file->f_mode & FMODE_NOWAIT))
-			return false;
-		flags = IOCB_NOWAIT | IOCB_NOIO;
-	} else if (req->way == KEV_WAY_READY) {
-		flags = kev_nowait(file);
-	}
-	if (req->way == KEV_WAY_DIRECT || flags < 0)
-		return false;
-	req->res = kev_transfer(req, iter, flags);
-	if (req->res == -EAGAIN)
+	iov_iter_init(&iter, req->write, b->pieces, b->nr, b->count);
+	req->res = kev_transfer(req, &iter, flags);
+	if (req->res == -EAGAIN && req->way != KEV_WAY_CALLER)
 		return false;
 	if (req->res <= 0)
 		return true;
@@ -900,12 +1190,12 @@ static void kev_request_issue(struct kev_request *req)
 {
 	ssize_t ret;
 
-	if (!kev_is_write(req))
+	if (!req->write)
 		kev_mark_dirty(req);
-	refcount_inc(&req->refs);
+	refcount_set(&req->refs, 2); /* the device's and ours */
 	ret = kev_transfer_pinned(req, IOCB_NOWAIT);
 	if (ret != -EIOCBQUEUED) {
-		req->res = ret;
+		req->res = kev_result(req, ret);
 		kev_request_put(req, true);
 	}
 	kev_request_put(req, true);
@@ -928,16 +1218,32 @@ static int kev_request_wait(struct kev_request *req)
 	return 0;
 }
 
-/* Starts what is detached from its submitter and need not wait for readiness. */
-static void kev_request_start(struct kev_request *req)
+/* Whether its submitter can give it to the device. */
+static bool kev_may_issue(struct kev_request *req)
+{
+	if (req->way != KEV_WAY_DIRECT)
+		return false;
+	req->wait.item.ev.flags |= KEVENT_EV_DIRECT;
+	return req->iocb.ki_filp->f_mode & FMODE_NOWAIT &&
+	       !(req->iocb.ki_flags & IOCB_APPEND);
+}
+
+static void kev_request_delegate(struct kev_request *req)
 {
 	struct kev_ring *r = kev_ring_at(req);
-	bool issue = false;
 
-	if (req->way == KEV_WAY_DIRECT) {
-		req->wait.item.ev.flags |= KEVENT_EV_DIRECT;
-		issue = req->iocb.ki_filp->f_mode & FMODE_NOWAIT;
-	}
+	req->iocb.ki_ioprio = get_current_ioprio();
+	spin_lock_irq(&r->lock);
+	kev_work_queue(req);
+	spin_unlock_irq(&r->lock);
+}
+
+/* The chain is complete: its first request starts, unless it was cancelled. */
+static void kev_chain_start(struct kev_request *req)
+{
+	struct kev_ring *r = kev_ring_at(req);
+	bool issue = kev_may_issue(req);
+
 	spin_lock_irq(&r->lock);
 	issue &= !req->cancelled;
 	if (issue)
@@ -949,11 +1255,10 @@ static void kev_request_start(struct kev_request *req)
 		kev_request_issue(req);
 }
 
-/* The chain is complete: its first request starts. */
-void kev_submit_end(struct kev_submission *s)
+void kev_chain_end(struct kev_submission *s)
 {
 	if (s->head)
-		kev_request_start(s->head);
+		kev_chain_start(s->head);
 	s->head = NULL;
 	s->tail = NULL;
 	s->broken = false;
@@ -963,6 +1268,7 @@ static void kev_chain_add(struct kev_submission *s, struct kev_request *req)
 {
 	struct kev_ring *r = kev_ring_at(req);
 
+	req->iocb.ki_ioprio = get_current_ioprio();
 	spin_lock_irq(&r->lock);
 	req->state = KEV_REQ_LINKED;
 	spin_unlock_irq(&r->lock);
@@ -973,59 +1279,60 @@ static void kev_chain_add(struct kev_submission *s, struct kev_request *req)
 	s->tail = req;
 }
 
-/* The way of one that is listed; an error leaves it to the caller. */
-static int kev_request_go(struct kev_submission *s, struct kev_request *req,
-			  struct iov_iter *iter, bool linked)
+static int kev_request_done_inline(struct kev_request *req)
 {
-	struct iov_iter at = *iter;
+	req->res = kev_result(req, req->done ? 0 : req->res);
+	req->wait.item.ev.flags |= KEVENT_EV_INLINE;
+	kev_request_put(req, true);
+	return 0;
+}
+
+/* The way of one that is ready to go; an error leaves it to the caller. */
+static int kev_request_go(struct kev_submission *s, struct kev_request *req,
+			  struct kev_buffer *b, bool linked)
+{
 	int ret;
 
 	if (linked && req->way == KEV_WAY_CALLER)
 		return -EOPNOTSUPP;
-	if (!linked && kev_request_try(req, &at)) {
-		req->res = kev_result(req, req->done ? 0 : req->res);
-		req->wait.item.ev.flags |= KEVENT_EV_INLINE;
-		kev_request_put(req, true);
-		return 0;
+	if (!linked && req->way != KEV_WAY_DIRECT && kev_request_try(req, b)) {
+		if (req->res == -EFAULT)
+			return -EFAULT;
+		return kev_request_done_inline(req);
 	}
-	iov_iter_advance(iter, req->done);
-	ret = kev_request_detach(s, req, iter);
+	ret = kev_request_detach(s, req, b);
 	if (ret)
-		return ret;
+		return req->done ? kev_request_done_inline(req) : ret;
 	if (linked)
 		kev_chain_add(s, req);
 	else if (req->way == KEV_WAY_READY)
 		return kev_request_wait(req);
+	else if (kev_may_issue(req))
+		kev_request_issue(req);
 	else
-		kev_request_start(req);
+		kev_request_delegate(req);
 	return 0;
 }
 
 static int kev_request_submit(struct kev_submission *s, struct kev_request *req,
 			      struct kevent_change *c)
 {
-	struct iovec fast[UIO_FASTIOV], *iov = fast;
 	bool linked = c->flags & KEVENT_LINK || s->head;
-	struct iov_iter iter = {};
+	struct kev_buffer b;
 	int ret = 0;
 
+	b.count = 0;
+	b.iov = NULL;
 	if (c->kind != KEVENT_KIND_NOP)
-		ret = kev_request_open(req, c);
-	if (!ret && kev_is_transfer(req))
-		ret = kev_request_import(req, c, fast, &iov, &iter);
+		ret = kev_request_open(s, req, c);
+	if (!ret && req->transfer)
+		ret = kev_request_import(req, c, &b);
 	if (!ret)
-		ret = kev_request_list(req);
-	if (ret) {
-		kev_request_drop(req);
-		kev_request_free(&req->wait.item);
-	} else {
-		c->id = req->wait.item.ev.id;
-		ret = kev_request_go(s, req, &iter, linked);
-		if (ret)
-			kev_request_withdraw(req);
-	}
-	if (iov != fast)
-		kfree(iov);
+		ret = kev_request_go(s, req, &b, linked);
+	if (ret)
+		kev_request_withdraw(req);
+	if (b.iov != b.fast)
+		kfree(b.iov);
 	return ret;
 }
 
@@ -1033,6 +1340,7 @@ long kev_submit(struct kev_submission *s, struct kevent_change *c)
 {
 	struct kev_ring *r = kev_ring_of(s->q, c->ring);
 	struct kev_request *req;
+	u64 id;
 	int ret;
 
 	if (s->broken)
@@ -1042,21 +1350,30 @@ long kev_submit(struct kev_submission *s, struct kevent_change *c)
 	ret = kev_check_fields(c);
 	if (ret)
 		return ret;
-	req = kmem_cache_zalloc(kev_request_cache, GFP_KERNEL);
-	if (!req)
-		return -ENOMEM;
-	kev_item_init(&req->wait.item, r, c);
-	req->wait.item.flags |= KEV_ONCE;
-	refcount_set(&req->refs, 1);
-	kev_work_prepare(req);
-	if (c->kind == KEVENT_KIND_NOP) {
-		req->way = KEV_WAY_WORKER;
-		req->res = c->value;
-	}
+	req = kev_request_get(s, r);
+	if (IS_ERR(req))
+		return PTR_ERR(req);
+	kev_request_init(req, c);
+	id = req->wait.item.ev.id;
 	ret = kev_request_submit(s, req, c);
-	if (ret)
-		c->id = 0;
+	if (!ret)
+		c->id = id;
 	return ret;
+}
+
+void kev_submission_forget(struct kev_submission *s)
+{
+	if (s->file)
+		fput(s->file);
+	s->file = NULL;
+}
+
+void kev_submission_end(struct kev_submission *s)
+{
+	kev_chain_end(s);
+	kev_unstock(s);
+	kev_submission_forget(s);
+	kev_origin_put(s->origin);
 }
 
 /* --- cancelling --- */
@@ -1099,7 +1416,7 @@ struct kev_which {
 
 static bool kev_matches(const struct kev_request *req, const struct kev_which *which)
 {
-	if (which->owner && !(req->origin && req->origin->owner == which->owner))
+	if (which->owner && READ_ONCE(req->owner) != which->owner)
 		return false;
 	return !which->file || req->iocb.ki_filp == which->file;
 }
@@ -1171,7 +1488,8 @@ static void kev_cancel_and_wait(struct kev_queue *q, const struct kev_which *whi
 	kev_cancel_matching(q, which);
 	wait_event(q->drain, !kev_queue_has(q, which));
 	/* What workers and devices had open last is closed now, not a tick later. */
-	flush_delayed_fput();
+	if (!current->in_execve)
+		flush_delayed_fput();
 }
 
 /* ->flush */
@@ -1183,6 +1501,7 @@ void kev_cancel_owner(struct kev_queue *q, fl_owner_t files)
 	if (!owner)
 		return;
 	kev_owner_close(q, owner);
+	smp_mb(); /* pairs with that in kev_request_detach() */
 	kev_cancel_and_wait(q, &which);
 	kev_owner_put(owner);
 }

@@ -177,7 +177,7 @@ static void kev_post(struct kev_item *item)
 }
 
 /* Requests take from the user's limit in advance, not to share its word. */
-#define KEV_CREDIT 64
+#define KEV_CREDIT 32
 
 /* Takes @n units of the user's limit: one for a request, one for a pinned page. */
 bool kev_hold(struct kev_ring *r, u32 n)
@@ -209,22 +209,29 @@ void kev_unhold(struct kev_ring *r, u32 n)
 	}
 }
 
-/* Counts a request until kev_request_gone(): its event can be delivered. */
-bool kev_request_reserve(struct kev_ring *r)
+/*
+ * Counts @n requests, with pages for kev_request_unlist(), until
+ * kev_request_unreserve(): their events can be delivered.
+ */
+bool kev_request_reserve(struct kev_ring *r, u32 n)
 {
 	lockdep_assert_held(&r->lock);
-	if (r->requests >= READ_ONCE(max_ring_requests) || !kev_hold(r, 1))
+	if (r->requests + n > READ_ONCE(max_ring_requests) ||
+	    !kev_hold(r, n * (1 + KEV_SMALL_VECS)))
 		return false;
-	kev_set_requests(r, r->requests + 1);
+	kev_set_requests(r, r->requests + n);
 	return true;
+}
+
+void kev_request_unreserve(struct kev_ring *r)
+{
+	kev_set_requests(r, r->requests - 1);
+	kev_unhold(r, 1);
 }
 
 void kev_request_gone(struct kev_item *item)
 {
-	struct kev_ring *r = item->ring;
-
-	kev_set_requests(r, r->requests - 1);
-	kev_unhold(r, 1);
+	kev_request_unreserve(item->ring);
 	kev_request_free(item);
 }
 
@@ -501,6 +508,7 @@ void kev_ring_destroy(struct kev_ring *r)
 	irq_work_sync(&r->poll_work);
 	list_for_each_entry_safe(item, next, &r->pending, node)
 		kev_request_free(item);
+	kev_requests_free_spares(r);
 	kev_user_unhold(r->queue->user, r->credit + r->requests);
 	kev_ring_free_pages(r);
 	kfree(r);

@@ -33,7 +33,7 @@ static struct kev_user *kev_user_of(const struct kev_request *req)
 	return req->wait.item.ring->queue->user;
 }
 
-/* What a request may hang on, beside its own file. */
+/* What a request may hang on, with others; NULL if it does not. */
 static const void *kev_lane_key(const struct file *file)
 {
 	struct inode *inode;
@@ -43,7 +43,9 @@ static const void *kev_lane_key(const struct file *file)
 	inode = file_inode(file);
 	if (S_ISBLK(inode->i_mode))
 		return file->f_mapping->host;
-	return S_ISREG(inode->i_mode) ? (void *)inode->i_sb : (void *)file;
+	if (S_ISREG(inode->i_mode) || S_ISDIR(inode->i_mode))
+		return inode->i_sb;
+	return kev_nowait(file) < 0 ? file : NULL;
 }
 
 static struct kev_lane *kev_lane_new(const void *key, gfp_t gfp)
@@ -105,6 +107,18 @@ static void kev_lanes_run(struct kev_user *user)
 	}
 }
 
+static void kev_work(struct work_struct *work);
+
+/* Once: to be queued again by itself a work must stay as it is. */
+static void kev_work_prepare(struct kev_request *req)
+{
+	if (req->lane)
+		return;
+	INIT_WORK(&req->work, kev_work);
+	INIT_LIST_HEAD(&req->turn);
+	req->task = NULL;
+}
+
 /* CONTEXT: ring->lock */
 void kev_work_queue(struct kev_request *req)
 {
@@ -112,6 +126,7 @@ void kev_work_queue(struct kev_request *req)
 	unsigned long flags;
 
 	req->state = KEV_REQ_QUEUED;
+	kev_work_prepare(req);
 	spin_lock_irqsave(&user->lock, flags);
 	req->lane = kev_lane_get(user, kev_lane_key(req->iocb.ki_filp));
 	if (req->cancelled) {
@@ -158,6 +173,7 @@ static void kev_lane_leave(struct kev_user *user, struct kev_lane *lane)
 void kev_work_settle(struct kev_request *req)
 {
 	req->settled = true;
+	kev_work_prepare(req);
 	queue_work(kev_user_of(req)->workers, &req->work);
 }
 
@@ -224,12 +240,6 @@ void kev_work_init(struct kev_user *user)
 {
 	spin_lock_init(&user->lock);
 	INIT_LIST_HEAD(&user->backlog);
-}
-
-void kev_work_prepare(struct kev_request *req)
-{
-	INIT_WORK(&req->work, kev_work);
-	INIT_LIST_HEAD(&req->turn);
 }
 
 /* Makes the user's workqueue, unless it is there. */
