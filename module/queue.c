@@ -401,7 +401,8 @@ static void kev_show_ring(struct seq_file *m, struct kev_ring *r)
 		   r->nr_pending, r->hint, r->nr_stale, r->sources, r->requests);
 	seq_printf(m, " coalesced %llu overflowed %llu swept %llu wakeups %llu",
 		   r->coalesced, r->overflowed, r->swept, r->wakeups);
-	seq_printf(m, " collected %lld\n", atomic64_read(&r->collected));
+	seq_printf(m, " collected %lld credit %u\n", atomic64_read(&r->collected),
+		   r->credit);
 	spin_unlock_irq(&r->lock);
 }
 

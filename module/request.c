@@ -527,8 +527,9 @@ static bool kev_request_again(struct kev_request *req)
 	struct kev_ring *r = kev_ring_at(req);
 	unsigned long flags;
 
-	if (req->way != KEV_WAY_DIRECT || req->res != -EAGAIN ||
-	    !(req->iocb.ki_flags & IOCB_NOWAIT))
+	/* Devices that know no nonblocking requests say -EOPNOTSUPP. */
+	if (req->way != KEV_WAY_DIRECT || !(req->iocb.ki_flags & IOCB_NOWAIT) ||
+	    (req->res != -EAGAIN && req->res != -EOPNOTSUPP))
 		return false;
 	refcount_set(&req->refs, 1);
 	spin_lock_irqsave(&r->lock, flags);

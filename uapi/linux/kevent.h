@@ -107,8 +107,8 @@
  * the same without O_DIRECT,      KEVENT_EV_INLINE: all of it was in the page cache
  *   read                          and was copied during submission; else a worker
  *                                 reads the rest.  Where the file system has no
- *                                 nonblocking read (tmpfs before Linux 6.6, NFS,
- *                                 FUSE): always a worker
+ *                                 nonblocking read (tmpfs, NFS, FUSE): always a
+ *                                 worker
  * the same, write; fsync,         KEVENT_EV_WORKER: a worker on the node of the home
  *   fdatasync of any file         ring
  * socket, pipe, tty, eventfd,     KEVENT_EV_INLINE if it can be done at once; else
@@ -119,9 +119,13 @@
  *                                 asked; at most 4096 bytes in one write to a
  *                                 blocking descriptor of a file that has no
  *                                 nonblocking write of its own (pipes before
- *                                 Linux 6.4, ttys)
+ *                                 Linux 6.4, ttys).  What poll never announces is
+ *                                 not done while it would block
  * proc, sysfs, cgroup and other   KEVENT_EV_INLINE, in the caller as pread(2) would:
- *   files without a device        what they say may depend on who asks
+ *   files without a device        what they say may depend on who asks; not in a
+ *                                 chain (EOPNOTSUPP).  So do sockets of other
+ *                                 families than unix, IPv4, IPv6, vsock and
+ *                                 packet, without waiting: -EAGAIN
  * others (epoll, a queue; files   EOPNOTSUPP
  *   without an iterator-based read
  *   or write)
@@ -134,8 +138,11 @@
  * space is not looked at again: unmapping or forking is safe, and what is then
  * mapped at that address is not touched.
  *
- * Each request counts against the queue's limit and the user's, and so do the
- * pages that it pins: EAGAIN.  Workers are counted for each user, and for each
+ * Each request counts against the limit of its ring (module parameter
+ * max_ring_requests) and, with its pages (two, or as many as it pins), against that
+ * of the user who opened the queue (max_user_held; a sixteenth of memory): EAGAIN,
+ * and nothing was done.  A request is counted until its event is in the ring; a ring
+ * keeps up to 64 units of the user's limit in advance.  Workers are counted for each user, and for each
  * file system of each user, so that one that hangs does not hold up others.
  *
  * DOC: Links
@@ -461,7 +468,8 @@ struct kevent_setup {
  * TRIGGER: EINVAL, ENOENT, EOPNOTSUPP, EAGAIN, EOVERFLOW.
  * SUBMIT: EINVAL, EAGAIN, ENOMEM, EBADF, EFAULT, EFBIG, ESPIPE, EOPNOTSUPP,
  * ECANCELED.
- * CANCEL by id: 0: in time, its event says -ECANCELED; EALREADY: too late, though one
+ * CANCEL by id: 0: in time, its event says -ECANCELED, or how many bytes were read
+ * during submission already; EALREADY: too late, though one
  * that sleeps interruptibly in a worker was told to stop; ENOENT.  By file: how
  * many were in time; EBADF.
  */
