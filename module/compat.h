@@ -85,6 +85,14 @@ static inline ssize_t kev_iter_write(struct file *file, struct kiocb *iocb,
 #endif
 }
 
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
+#define inode_get_ctime(inode) ((inode)->i_ctime)
+#endif
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+#define inode_get_atime(inode) ((inode)->i_atime)
+#define inode_get_mtime(inode) ((inode)->i_mtime)
+#endif
+
 static inline struct socket *kev_socket_of(struct file *file)
 {
 #if LINUX_VERSION_CODE < KERNEL_VERSION(5, 11, 0)

@@ -31,6 +31,7 @@
 #include <linux/backing-dev.h>
 #include <linux/cred.h>
 #include <linux/magic.h>
+#include <linux/mount.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -614,8 +615,9 @@ static ssize_t kev_transfer_pinned(struct kev_request *req, int flags)
 {
 	struct iov_iter iter;
 
-	iov_iter_bvec(&iter, req->write, req->vecs, req->nr_vecs,
-		      req->pinned);
+	if (req->way == KEV_WAY_DIRECT)
+		req->wait.item.ev.flags |= KEVENT_EV_DIRECT;
+	iov_iter_bvec(&iter, req->write, req->vecs, req->nr_vecs, req->pinned);
 	req->iocb.ki_complete = kev_kiocb_complete;
 	return kev_transfer(req, &iter, flags | KEV_IOCB_CACHE);
 }
@@ -634,7 +636,7 @@ static u32 kev_wait_events(const struct kev_request *req)
 {
 	return (__force u32)(EPOLLERR | EPOLLHUP |
 			     (req->write ? EPOLLOUT | EPOLLWRNORM :
-						  EPOLLIN | EPOLLRDNORM | EPOLLRDHUP));
+					   EPOLLIN | EPOLLRDNORM | EPOLLRDHUP));
 }
 
 static int kev_request_wake(wait_queue_entry_t *wait, unsigned int mode, int sync,
@@ -866,8 +868,7 @@ static int kev_request_open(struct kev_submission *s, struct kev_request *req,
 	req->way = s->way;
 	if (likely(!c->rw_flags))
 		return 0;
-	return kev_set_rw_flags(&req->iocb, c->rw_flags,
-				req->write);
+	return kev_set_rw_flags(&req->iocb, c->rw_flags, req->write);
 }
 
 #define KEV_RW_FLAGS ((__force u32)(RWF_DSYNC | RWF_SYNC | RWF_APPEND))
@@ -941,17 +942,16 @@ static int kev_request_import(struct kev_request *req, const struct kevent_chang
 			      struct kev_buffer *b)
 {
 	void __user *address = u64_to_user_ptr(c->addr);
-	bool write = req->write;
 	int ret;
 
 	if (c->kind == KEVENT_KIND_READ || c->kind == KEVENT_KIND_WRITE)
 		ret = kev_import_single(b, address, c->len);
 	else
-		ret = kev_import_vector(b, write ? WRITE : READ, address, c->len);
+		ret = kev_import_vector(b, req->write, address, c->len);
 	if (ret)
 		return ret;
 	req->want = b->count;
-	if (!write)
+	if (!req->write)
 		return 0;
 	if (req->way == KEV_WAY_READY && kev_nowait(req->iocb.ki_filp) < 0)
 		b->count = min_t(size_t, b->count, KEV_BLOCKING_WRITE);
@@ -1145,6 +1145,28 @@ static bool kev_is_complete(const struct kev_request *req)
 	return req->offset + req->done >= i_size_read(host);
 }
 
+#define KEV_DAY (24 * 60 * 60)
+
+/* A read would set the time of the last access, which can wait for a journal. */
+static bool kev_atime_due(const struct file *file)
+{
+	const struct inode *inode = file_inode(file);
+	struct timespec64 atime, mtime, ctime;
+	int mount = file->f_path.mnt->mnt_flags;
+
+	if (!S_ISREG(inode->i_mode) || file->f_flags & O_NOATIME || IS_NOATIME(inode) ||
+	    mount & MNT_NOATIME)
+		return false;
+	if (!(mount & MNT_RELATIME))
+		return true;
+	atime = inode_get_atime(inode);
+	mtime = inode_get_mtime(inode);
+	ctime = inode_get_ctime(inode);
+	return timespec64_compare(&mtime, &atime) >= 0 ||
+	       timespec64_compare(&ctime, &atime) >= 0 ||
+	       ktime_get_real_seconds() - atime.tv_sec >= KEV_DAY;
+}
+
 /* How the caller may try it: as kev_nowait(), and -1 where there is no use. */
 static int kev_try_flags(const struct kev_request *req)
 {
@@ -1155,7 +1177,7 @@ static int kev_try_flags(const struct kev_request *req)
 	if (req->way == KEV_WAY_READY)
 		return kev_nowait(file);
 	if (req->way == KEV_WAY_WORKER && !req->write &&
-	    file->f_mode & FMODE_NOWAIT)
+	    file->f_mode & FMODE_NOWAIT && !kev_atime_due(file))
 		return IOCB_NOWAIT | IOCB_NOIO;
 	return -1;
 }
@@ -1220,13 +1242,12 @@ static int kev_request_wait(struct kev_request *req)
 }
 
 /* Whether its submitter can give it to the device. */
-static bool kev_may_issue(struct kev_request *req)
+static bool kev_may_issue(const struct kev_request *req)
 {
-	if (req->way != KEV_WAY_DIRECT)
-		return false;
-	req->wait.item.ev.flags |= KEVENT_EV_DIRECT;
-	return req->iocb.ki_filp->f_mode & FMODE_NOWAIT &&
-	       !(req->iocb.ki_flags & IOCB_APPEND);
+	return req->way == KEV_WAY_DIRECT &&
+	       req->iocb.ki_filp->f_mode & FMODE_NOWAIT &&
+	       !(req->iocb.ki_flags & IOCB_APPEND) &&
+	       (req->write || !kev_atime_due(req->iocb.ki_filp));
 }
 
 static void kev_request_delegate(struct kev_request *req)

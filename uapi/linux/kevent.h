@@ -106,7 +106,10 @@
  *                                 must allocate, say), a worker hands it over
  * the same without O_DIRECT,      KEVENT_EV_INLINE: all of it was in the page cache
  *   read                          and was copied during submission; else a worker
- *                                 reads the rest.  Where the file system has no
+ *                                 reads the rest.  So does one that must set the
+ *                                 file's time of last access (with relatime, the
+ *                                 first after a change or a day), and with O_DIRECT
+ *                                 too.  Where the file system has no
  *                                 nonblocking read (tmpfs, NFS, FUSE): always a
  *                                 worker
  * the same, write; fsync,         KEVENT_EV_WORKER: a worker on the node of the home
