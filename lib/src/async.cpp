@@ -24,11 +24,13 @@ std::int64_t from_now(const loop &where, std::int64_t delay) noexcept {
 
 bool time_awaiter::begin() noexcept {
     loop_ = loop::current();
+    loop_->begun();
     waiting_ = true;
     loop_->arm(*this, relative_ ? from_now(*loop_, when_) : when_);
     if (!(state_.fetch_or(started, std::memory_order_acq_rel) & stop))
         return true;
     loop_->disarm(*this);
+    loop_->finished();
     waiting_ = false;
     error_ = ECANCELED;
     return false;
@@ -52,6 +54,7 @@ void time_awaiter::run() {
         error_ = ECANCELED;
     }
     stop_.reset();
+    loop_->finished();
     awaiting_.resume();
 }
 
@@ -61,6 +64,7 @@ time_awaiter::~time_awaiter() {
         return;
     loop_->disarm(*this);
     loop_->withdraw(*this);
+    loop_->finished();
 }
 
 alarm::alarm(loop &where, nanoseconds delay, std::stop_source &what) noexcept
@@ -141,7 +145,8 @@ void readiness_slot::on_event(const event &news) {
     else
         here.make(remove(news.id));
     waiter->events_ = news.events;
-    waiter->loop_ = &here;
+    here.begun();
+    std::exchange(waiter->loop_, &here)->finished();
     here.post(*waiter);
     put();
 }
@@ -162,9 +167,11 @@ bool readiness_awaiter::begin() noexcept {
     loop_ = &here;
     slot_ = slot;
     waiting_ = true;
+    here.begun();
     slot->fill(*this, *id);
     if (state_.fetch_or(started, std::memory_order_acq_rel) & stop) {
         give_up();
+        leave();
         return false;
     }
     here.make(enable(*id)); // and it may be over
@@ -178,9 +185,13 @@ bool readiness_awaiter::give_up() noexcept {
         return false;
     static_cast<void>(loop_->rings().remove(id));
     slot_->put();
-    waiting_ = false;
     error_ = ECANCELED;
     return true;
+}
+
+void readiness_awaiter::leave() noexcept {
+    waiting_ = false;
+    loop_->finished();
 }
 
 void readiness_awaiter::cancel() noexcept {
@@ -190,8 +201,8 @@ void readiness_awaiter::cancel() noexcept {
 }
 
 void readiness_awaiter::run() {
-    waiting_ = false;
     stop_.reset();
+    leave();
     awaiting_.resume();
 }
 
@@ -204,8 +215,11 @@ result<std::uint32_t> readiness_awaiter::await_resume() noexcept {
 
 readiness_awaiter::~readiness_awaiter() {
     stop_.reset();
-    if (waiting_ && !give_up())
+    if (!waiting_)
+        return;
+    if (!give_up())
         loop_->withdraw(*this);
+    leave();
 }
 
 } // namespace kevent::detail

@@ -2,6 +2,7 @@
 #include <kevent/async.hpp>
 
 #include <algorithm>
+#include <cassert>
 #include <cstdlib>
 #include <utility>
 
@@ -10,6 +11,14 @@ namespace kevent {
 namespace {
 /// What a request costs beside its bytes, in bytes.
 constexpr std::uint64_t request_work = 4096;
+
+/// The cookie of every loop's wakeup, no handler's address: a loop that shares
+/// the ring may find it when the one it is for has gone.
+constexpr std::uint64_t wakeup_cookie = 1;
+
+/// In the count of what is unfinished: the loop ends, and may have to be woken
+/// for that.
+constexpr std::size_t ending = ~(~std::size_t{0} >> 1);
 } // namespace
 
 /// The loop runs in this thread for as long as this lives.
@@ -55,10 +64,8 @@ loop::loop(const queue &rings, const collector_options &options,
       work_(work),
       collector_(rings, options),
       homes_(homes ? *homes : pinned(collector_.home())) {
-    auto added = rings.add(user_event()
-                               .level()
-                               .home(collector_.home())
-                               .cookie(static_cast<handler *>(this)));
+    auto added = rings.add(
+        user_event().level().home(collector_.home()).cookie(wakeup_cookie));
     if (!added)
         detail::fail(added.error());
     wakeup_ = *added;
@@ -68,6 +75,7 @@ loop::~loop() {
     {
         const here guard(*this);
         stop_tasks();
+        unfinished_.fetch_or(ending, std::memory_order_acq_rel);
         while (!idle())
             must(step(nanoseconds{-1}));
         flush();
@@ -83,16 +91,29 @@ void loop::must(const result<unsigned> &collected) noexcept {
 
 // --- from any thread
 
+/// Once others see the flag, the loop may end.
 void loop::stop() noexcept {
+    const auto &rings = *queue_;
+    const auto wakeup = wakeup_;
     if (!stopping_.exchange(true, std::memory_order_acq_rel))
-        static_cast<void>(queue_->trigger(wakeup_));
+        static_cast<void>(rings.trigger(wakeup));
 }
 
-/// One wakeup wakes one sleeper.  If that is another loop, which shares the
-/// ring, it wakes the next.
-void loop::on_event(const event &) {
-    static_cast<void>(current_ == this ? queue_->acknowledge(wakeup_)
-                                       : queue_->trigger(wakeup_));
+/// One wakeup wakes one sleeper.  If that is another loop than the one meant,
+/// which shares the ring, it wakes the next.
+void loop::woken(std::uint64_t id) noexcept {
+    static_cast<void>(id == wakeup_ ? queue_->acknowledge(id)
+                                    : queue_->trigger(id));
+}
+
+/// The last to leave a loop that waits for its end wakes it, unless it is that.
+void loop::finished() noexcept {
+    const auto &rings = *queue_;
+    const auto wakeup = wakeup_;
+    const bool elsewhere = current_ != this;
+    const auto before = unfinished_.fetch_sub(1, std::memory_order_acq_rel);
+    if (before == ending + 1 && elsewhere)
+        static_cast<void>(rings.trigger(wakeup));
 }
 
 /// The word in the inbox of a loop that sleeps: no job's address.
@@ -135,7 +156,7 @@ void loop::place(change &entry, const request &what, operation &done) noexcept {
     done.ring_ = entry.ring;
     done.loop_ = this;
     done.busy_ = true;
-    unfinished_.fetch_add(1, std::memory_order_relaxed);
+    begun();
 }
 
 void loop::submit(const request &what, operation &done) noexcept {
@@ -146,6 +167,7 @@ void loop::submit(const request &what, operation &done) noexcept {
 
 void loop::submit(std::span<const request> chain,
                   std::span<operation *const> done) noexcept {
+    assert(chain.size() <= max_chain && chain.size() == done.size());
     if (chain.size() > batch - gathered_)
         flush();
     change entry;
@@ -192,7 +214,7 @@ void loop::complete(operation &ended) noexcept {
 void loop::finished(const operation &ended) noexcept {
     if (work_ != nullptr && ended.work_ != 0)
         work_->done(ended.ring_, ended.work_);
-    unfinished_.fetch_sub(1, std::memory_order_acq_rel);
+    finished();
 }
 
 void loop::cancel(std::uint64_t id) noexcept {
@@ -298,7 +320,9 @@ result<unsigned> loop::take_events(nanoseconds timeout) {
     const auto count = taken_ - next_;
     while (next_ != taken_) {
         const auto each = events_[next_++];
-        if (each.cookie != 0)
+        if (each.cookie == wakeup_cookie)
+            woken(each.id);
+        else if (each.cookie != 0)
             reinterpret_cast<handler *>(each.cookie)->on_event(each);
     }
     return count;
@@ -337,7 +361,8 @@ result<void> loop::run() {
 }
 
 bool loop::idle() const noexcept {
-    return unfinished_.load(std::memory_order_acquire) == 0 && ready_.empty() &&
+    const auto left = unfinished_.load(std::memory_order_acquire) & ~ending;
+    return left == 0 && ready_.empty() &&
            inbox_.load(std::memory_order_relaxed) == nullptr;
 }
 
@@ -353,7 +378,7 @@ using link = std::stop_callback<pass_on>;
 
 /// Begins and ends in the loop's thread.
 loop::root loop::begin(task<void> work, std::stop_token token, outcome *ended) {
-    unfinished_.fetch_add(1, std::memory_order_relaxed);
+    begun();
     co_await resume_on(*this);
     std::stop_source both(std::nostopstate);
     std::optional<link> one;
@@ -375,7 +400,7 @@ loop::root loop::begin(task<void> work, std::stop_token token, outcome *ended) {
         *ended = {true, error};
     else if (!failure_)
         failure_ = error;
-    unfinished_.fetch_sub(1, std::memory_order_acq_rel);
+    finished();
 }
 
 /// What a handler throws does not leave the main task behind.

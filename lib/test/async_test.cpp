@@ -918,6 +918,42 @@ TEST_P(AsyncThreads, AreStoppedAtAnyMoment) {
     EXPECT_GT(cancelled, 0U);
 }
 
+/// Each thread has a loop of its own, which ends with tasks in it.
+TEST_P(AsyncThreads, EndWithTasksInFlight) {
+    const int file = system.make_file();
+    for (int round = 0; round < 30; round++) {
+        std::atomic<unsigned> began{0};
+        system.hold_requests(fd, round % 2 ? hold::waiting : hold::none);
+        const auto endless = [&](int kind) -> task<> {
+            began++;
+            for (std::error_code error; !error;) {
+                if (kind == 0)
+                    error = (co_await sleep_for(1us)).error();
+                else if (kind == 1)
+                    error = (co_await readable(file)).error();
+                else
+                    error = (co_await fsync(fd)).error();
+            }
+        };
+        std::vector<std::thread> pool;
+        for (unsigned i = 0; i < threads; i++)
+            pool.emplace_back([&, i] {
+                loop mine(rings, {.ring = i, .steal = GetParam()});
+                for (int each = 0; each < 6; each++)
+                    mine.spawn(endless(each % 3));
+                for (int turns = 0; turns < round || began < 6 * threads;
+                     turns++)
+                    mine.run_once(0ns).value();
+            });
+        for (auto &each : pool)
+            each.join();
+        for (unsigned i = 0; i < threads; i++) {
+            EXPECT_EQ(rings.ring(i).requests(), 0U);
+            EXPECT_EQ(rings.ring(i).sources(), 0U);
+        }
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Rings, AsyncThreads, ::testing::Bool(),
                          [](const auto &shares) {
                              return shares.param ? "Shared" : "Own";

@@ -233,6 +233,7 @@ private:
 
     bool begin() noexcept;
     bool give_up() noexcept;
+    void leave() noexcept;
     void run() override;
 
     int fd_;

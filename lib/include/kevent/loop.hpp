@@ -19,11 +19,17 @@
 
 namespace kevent {
 
+namespace detail {
+class time_awaiter;
+class readiness_awaiter;
+class readiness_slot;
+} // namespace detail
+
 /// Collects and calls handlers; submits requests and runs coroutines.
 ///
 /// Every source that can report to the rings of the loop has the address of a
 /// handler as its cookie: `source.cookie(static_cast<handler *>(this))`; events
-/// with cookie 0 are dropped.
+/// with cookie 0 are dropped, and 1 is for loops.
 /// Handlers are called in the thread that runs the loop.  A handler that has
 /// ended is handed to the reclaimer: later events of the same batch may still
 /// name it.  What a handler throws leaves run(); the rest of the batch is dealt
@@ -57,7 +63,7 @@ namespace kevent {
 /// else was looked at; who takes that away wakes the loop.  A stop callback may
 /// run in any thread: it finds the operation alive, because the callback is
 /// taken away (which waits for it) before the coroutine goes on.
-class loop : private handler {
+class loop {
 public:
     /// Adds a user event for wakeups to the queue, which outlives the loop.
     /// @p homes chooses the home ring of requests that name none; without it
@@ -71,9 +77,11 @@ public:
     loop(const loop &) = delete;
     loop &operator=(const loop &) = delete;
 
-    /// Requests a stop of its tasks, and runs until they and its operations
-    /// have ended (cancel what may take long).  No thread runs a loop that
-    /// shares rings with this.
+    /// Requests a stop of its tasks, and runs until they have ended, and all
+    /// that waits in this loop (cancel what may take long).  Loops that share
+    /// rings may end at the same time, each in its thread: none goes before the
+    /// tasks of the others have left it.  Where one thread ends them one after
+    /// the other, their tasks have ended before.
     ~loop();
 
     /// The loop that runs in this thread; null if none does.
@@ -157,13 +165,21 @@ public:
 
 private:
     friend class operation;
+    friend class detail::time_awaiter;
+    friend class detail::readiness_awaiter;
+    friend class detail::readiness_slot;
     struct here;
     struct outcome;
     struct root;
 
     static constexpr unsigned batch = max_chain;
 
-    void on_event(const event &) override;
+    void woken(std::uint64_t id) noexcept;
+    /// Something waits in this loop, or no longer does (then from any thread).
+    void begun() noexcept {
+        unfinished_.fetch_add(1, std::memory_order_relaxed);
+    }
+    void finished() noexcept;
     void place(change &entry, const request &what, operation &done) noexcept;
     void gather(const change &entry, operation *owner) noexcept;
     void flush() noexcept;
@@ -171,7 +187,7 @@ private:
     void finished(const operation &ended) noexcept;
     void cancel(std::uint64_t id) noexcept;
     void abandon(operation &unwanted) noexcept;
-    void must(const result<unsigned> &collected) noexcept;
+    static void must(const result<unsigned> &collected) noexcept;
 
     [[nodiscard]] job *asleep() noexcept;
     void take_inbox() noexcept;
@@ -195,7 +211,7 @@ private:
     // Written by any thread.
     std::atomic<bool> stopping_{false};
     std::atomic<job *> inbox_{nullptr};
-    std::atomic<std::size_t> unfinished_{0}; // tasks and requests
+    std::atomic<std::size_t> unfinished_{0}; // what begun() counted
     std::stop_source tasks_stop_;
 
     // Written by the thread that runs the loop.
