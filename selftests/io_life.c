@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Requests in flight: processes and queues that end, limits, what is stuck. */
-#include <sys/prctl.h>
-
 #include "io_test.h"
+
+#include <sys/prctl.h>
 
 #define SIZE (64 * IO_PAGE)
 
@@ -18,9 +18,23 @@ FIXTURE(held) {
 	struct queue q;
 	int device;		/* O_DIRECT */
 	int file;		/* on the file system there */
+	pid_t watchdog;
 	char *buffer;		/* SIZE, shared with children */
 	char *check;
 };
+
+/* A test that waits for a held device would wait for ever; it fails instead. */
+static pid_t let_go_later(void)
+{
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	nap_ns(2 * LONG_NS);
+	dm_let_go(FAULTY);
+	dm_let_go(HELD);
+	_exit(0);
+}
 
 FIXTURE_SETUP(held)
 {
@@ -42,10 +56,15 @@ FIXTURE_SETUP(held)
 	self->check = pages(SIZE);
 	pattern_fill(self->check, SIZE, 1, 0);
 	ASSERT_EQ(SIZE, pwrite(self->device, self->check, SIZE, 0));
+	self->watchdog = let_go_later();
 }
 
 FIXTURE_TEARDOWN(held)
 {
+	/* It did not have to do anything. */
+	EXPECT_EQ(0, waitpid(self->watchdog, NULL, WNOHANG));
+	kill(self->watchdog, SIGKILL);
+	waitpid(self->watchdog, NULL, 0);
 	dm_let_go(FAULTY);
 	dm_let_go(HELD);
 	close(self->device);
@@ -234,6 +253,8 @@ TEST_F(held, unmap_and_close)
 TEST_F(held, submission_is_short)
 {
 	int direct = open(storage_path(EXT4_HELD), O_RDWR | O_DIRECT | O_CLOEXEC);
+	/* What is read is due to be marked as read, too. */
+	struct timespec times[2] = { { 0, 0 }, { 0, UTIME_NOW } };
 	struct kevent_change c[6];
 	struct ukevent ev[1024];
 	int64_t start, longest = 0;
@@ -241,6 +262,7 @@ TEST_F(held, submission_is_short)
 
 	dm_let_go(HELD);
 	ASSERT_LE(0, direct);
+	ASSERT_EQ(0, futimens(self->file, times));
 	ASSERT_EQ(0, make_cold(self->file));
 	ASSERT_LE(0, dm_hold(HELD));
 	for (i = 0; i < 100; i++) {

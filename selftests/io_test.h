@@ -10,6 +10,7 @@
 #ifndef IO_TEST_H
 #define IO_TEST_H
 
+/* So this header comes before all others. */
 #define _FILE_OFFSET_BITS 64
 #include "kevent_test.h"
 

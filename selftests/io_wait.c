@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Requests that wait for readiness: sockets, pipes, ttys, counters. */
+#include "io_test.h"
+
 #include <dirent.h>
 #include <netinet/in.h>
 #include <pty.h>
 #include <sys/timerfd.h>
 #include <termios.h>
-
-#include "io_test.h"
 
 /* The header says "within about two seconds"; an emulated machine is slow. */
 #define CLOSED_NS (4 * NSEC_PER_SEC)
