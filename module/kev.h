@@ -462,6 +462,7 @@ struct kev_request {
 	u8 way;
 	u8 state;
 	bool transfer; /* read or @write */
+	bool prompt;   /* can be begun without waiting */
 	bool write;    /* also says WRITE or READ */
 	bool cancelled;
 	bool woken;
@@ -533,6 +534,7 @@ void kev_requests_free_spares(struct kev_ring *r);
  * @broken: an entry of the chain failed, and the rest fails with it
  * @stock:  requests of @ring for the next entries
  * @file:   of the entry before, with a reference, by @fd and @kind; goes @way
+ * @prompt: as struct kev_request
  */
 struct kev_submission {
 	struct kev_queue *q;
@@ -547,6 +549,7 @@ struct kev_submission {
 	int fd;
 	u16 kind;
 	u8 way;
+	bool prompt;
 };
 
 /* change.c */

@@ -826,6 +826,34 @@ static int kev_check_transfer(const struct kev_request *req, const struct file *
 	return 0;
 }
 
+#define KEV_DAY (24 * 60 * 60)
+
+/* A read would set the time of the last access, which can wait for a journal. */
+static bool kev_atime_due(const struct file *file)
+{
+	const struct inode *inode = file_inode(file);
+	struct timespec64 atime, mtime, ctime;
+	int mount = file->f_path.mnt->mnt_flags;
+
+	if (!S_ISREG(inode->i_mode) || file->f_flags & O_NOATIME || IS_NOATIME(inode) ||
+	    mount & MNT_NOATIME)
+		return false;
+	if (!(mount & MNT_RELATIME))
+		return true;
+	atime = inode_get_atime(inode);
+	mtime = inode_get_mtime(inode);
+	ctime = inode_get_ctime(inode);
+	return timespec64_compare(&mtime, &atime) >= 0 ||
+	       timespec64_compare(&ctime, &atime) >= 0 ||
+	       ktime_get_real_seconds() - atime.tv_sec >= KEV_DAY;
+}
+
+/* Whether a read or write can be begun without waiting. */
+static bool kev_is_prompt(const struct file *file, bool write)
+{
+	return file->f_mode & FMODE_NOWAIT && (write || !kev_atime_due(file));
+}
+
 /* As the entry before, mostly; else looks up the file and which way it goes. */
 static int kev_submission_open(struct kev_submission *s, const struct kevent_change *c,
 			       const struct kev_request *req)
@@ -845,6 +873,8 @@ static int kev_submission_open(struct kev_submission *s, const struct kevent_cha
 		ret = kev_way_of(req, s->file);
 	if (ret < 0)
 		kev_submission_forget(s);
+	else
+		s->prompt = kev_is_prompt(s->file, req->write);
 	s->way = ret;
 	return min(ret, 0);
 }
@@ -866,6 +896,7 @@ static int kev_request_open(struct kev_submission *s, struct kev_request *req,
 	req->iocb.ki_ioprio = 0; /* the block layer takes the task's */
 	req->offset = c->offset;
 	req->way = s->way;
+	req->prompt = s->prompt;
 	if (likely(!c->rw_flags))
 		return 0;
 	return kev_set_rw_flags(&req->iocb, c->rw_flags, req->write);
@@ -1145,28 +1176,6 @@ static bool kev_is_complete(const struct kev_request *req)
 	return req->offset + req->done >= i_size_read(host);
 }
 
-#define KEV_DAY (24 * 60 * 60)
-
-/* A read would set the time of the last access, which can wait for a journal. */
-static bool kev_atime_due(const struct file *file)
-{
-	const struct inode *inode = file_inode(file);
-	struct timespec64 atime, mtime, ctime;
-	int mount = file->f_path.mnt->mnt_flags;
-
-	if (!S_ISREG(inode->i_mode) || file->f_flags & O_NOATIME || IS_NOATIME(inode) ||
-	    mount & MNT_NOATIME)
-		return false;
-	if (!(mount & MNT_RELATIME))
-		return true;
-	atime = inode_get_atime(inode);
-	mtime = inode_get_mtime(inode);
-	ctime = inode_get_ctime(inode);
-	return timespec64_compare(&mtime, &atime) >= 0 ||
-	       timespec64_compare(&ctime, &atime) >= 0 ||
-	       ktime_get_real_seconds() - atime.tv_sec >= KEV_DAY;
-}
-
 /* How the caller may try it: as kev_nowait(), and -1 where there is no use. */
 static int kev_try_flags(const struct kev_request *req)
 {
@@ -1176,8 +1185,7 @@ static int kev_try_flags(const struct kev_request *req)
 		return S_ISSOCK(file_inode(file)->i_mode) ? IOCB_NOWAIT : 0;
 	if (req->way == KEV_WAY_READY)
 		return kev_nowait(file);
-	if (req->way == KEV_WAY_WORKER && !req->write &&
-	    file->f_mode & FMODE_NOWAIT && !kev_atime_due(file))
+	if (req->way == KEV_WAY_WORKER && !req->write && req->prompt)
 		return IOCB_NOWAIT | IOCB_NOIO;
 	return -1;
 }
@@ -1244,10 +1252,8 @@ static int kev_request_wait(struct kev_request *req)
 /* Whether its submitter can give it to the device. */
 static bool kev_may_issue(const struct kev_request *req)
 {
-	return req->way == KEV_WAY_DIRECT &&
-	       req->iocb.ki_filp->f_mode & FMODE_NOWAIT &&
-	       !(req->iocb.ki_flags & IOCB_APPEND) &&
-	       (req->write || !kev_atime_due(req->iocb.ki_filp));
+	return req->way == KEV_WAY_DIRECT && req->prompt &&
+	       !(req->iocb.ki_flags & IOCB_APPEND);
 }
 
 static void kev_request_delegate(struct kev_request *req)
