@@ -1270,17 +1270,27 @@ static void kev_request_delegate(struct kev_request *req)
 static void kev_chain_start(struct kev_request *req)
 {
 	struct kev_ring *r = kev_ring_at(req);
-	bool issue = kev_may_issue(req);
+	bool here = req->way == KEV_WAY_READY || kev_may_issue(req);
+	int ret;
 
 	spin_lock_irq(&r->lock);
-	issue &= !req->cancelled;
-	if (issue)
+	here &= !req->cancelled;
+	if (here)
 		req->state = KEV_REQ_SUBMIT;
 	else
 		kev_work_queue(req);
 	spin_unlock_irq(&r->lock);
-	if (issue)
+	if (!here)
+		return;
+	if (req->way == KEV_WAY_DIRECT) {
 		kev_request_issue(req);
+		return;
+	}
+	ret = kev_request_wait(req);
+	if (ret) {
+		req->res = ret;
+		kev_request_put(req, true);
+	}
 }
 
 void kev_chain_end(struct kev_submission *s)
