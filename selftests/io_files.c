@@ -40,6 +40,7 @@ FIXTURE_SETUP(file)
 		SKIP(return, "KEVENT_DISKS names fewer than three disks");
 	self->fd = storage_open(variant->storage, variant->direct, SIZE, 1);
 	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(0, access_later(self->fd));
 	ASSERT_EQ(0, queue_make(&self->q, 2, 256));
 	self->buffer = pages(SIZE);
 	self->other = pages(SIZE);

@@ -385,10 +385,7 @@ static int make_signalfd(int *other)
 
 static int make_timerfd(int *other)
 {
-	struct itimerspec often = { { 0, 1000 }, { 0, 1000 } };
-	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
-
-	return timerfd_settime(fd, 0, &often, NULL) ? -1 : fd;
+	return timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
 }
 
 #define SAME(name, ...)							\
@@ -510,6 +507,9 @@ static int64_t always_wrong(int q, const struct kevent_change *c)
 	struct kevent_change __c = (entry);				\
 	int64_t __want = by_call(&__c);					\
 	int64_t __got = by_request(self->q.fd, __c);			\
+	/* A request that will wait has its buffer looked at before. */	\
+	if (__want == -EAGAIN && __got == -EFAULT)			\
+		__want = __got;						\
 	if (!(variant->refused && __got == -EOPNOTSUPP) &&		\
 	    !(__got < 0 && __got != __want &&				\
 	      __got == always_wrong(self->q.fd, &__c)))			\
@@ -666,6 +666,7 @@ TEST_F(submit, longest)
 		SKIP(return, "KEVENT_DISKS names fewer than three disks");
 	fd = storage_open(EXT4, 0, SIZE, 1);
 	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, access_later(fd));
 	EXPECT_EQ(100, IO(read_entry(fd, self->buffer, 0x7fffffff,
 				     SIZE - 100)).result);
 	close(fd);

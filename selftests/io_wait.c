@@ -242,11 +242,13 @@ static size_t fill(struct peer *p, char *buffer, size_t piece)
 	int blocking = !(fcntl(p->out, F_GETFL) & O_NONBLOCK);
 	size_t total = 0;
 	ssize_t n;
-	int idle;
+	int idle, domain = 0;
+	socklen_t size = sizeof(domain);
 
 	set_nonblocking(p->out, 1);
-	/* What is underway may make room a little later. */
-	for (idle = 0; idle < 20;) {
+	/* What is underway may make room later: a delayed acknowledgement. */
+	getsockopt(p->out, SOL_SOCKET, SO_DOMAIN, &domain, &size);
+	for (idle = 0; idle < (domain == AF_INET ? 400 : 20);) {
 		pattern_fill(buffer, piece, 4, total);
 		n = write(p->out, buffer, piece);
 		if (n > 0) {
