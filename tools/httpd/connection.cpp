@@ -6,8 +6,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <sys/sendfile.h>
+#include <poll.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <utility>
 
 namespace httpd {
@@ -15,13 +16,10 @@ namespace httpd {
 namespace {
 /// Steps before other connections have their turn.
 constexpr unsigned step_limit = 64;
-/// Bytes of a file that one step sends.
-constexpr std::uint64_t file_chunk = 256 << 10;
 /// What a client whose requests we no longer want may still send.
 constexpr std::size_t discard_limit = 256 << 10;
 /// Larger input buffers are given back when they are empty.
 constexpr std::size_t keep_capacity = 1024;
-
 } // namespace
 
 /// After a system call that failed.
@@ -39,6 +37,11 @@ connection::next connection::ready(bool hangup) {
 
 connection::next connection::advance() {
     return take_steps();
+}
+
+connection::next connection::filled(ssize_t result) {
+    moved_ = true;
+    return body_.filled(result) ? take_steps() : next::close;
 }
 
 connection::next connection::take_steps() {
@@ -93,18 +96,17 @@ connection::step connection::receive() {
 
 void connection::respond(const parsed &found) {
     const bool valid = found.found == parsed::state::complete;
-    sending_ =
+    auto answer =
         valid ? pages_->answer(found.what) : error_page(found.what.status);
     unread_ = !valid || found.what.has_body;
     last_ = winding_ || unread_ || !found.what.keep_alive;
-    out_ = head_of(sending_, !last_);
-    if (sending_.head || sending_.status == 304)
-        sending_.file.reset();
-    else
-        out_ += sending_.text;
-    sending_.text.clear();
+    out_ = head_of(answer, !last_);
+    if (!answer.head && answer.status != 304) {
+        out_ += answer.text;
+        body_.begin(std::move(answer.file), answer.part);
+    }
     consume(valid ? found.length : in_.size());
-    counters_->count(sending_.status);
+    counters_->count(answer.status);
     moved_ = true;
 }
 
@@ -114,45 +116,47 @@ void connection::consume(std::size_t bytes) {
         std::string().swap(in_);
 }
 
-connection::step connection::send() {
-    return out_.empty() ? send_file() : send_text();
+/// The head waits for the first piece of the file: most often one system call
+/// sends both.
+bool connection::lacks_file() const noexcept {
+    return !body_.over() && body_.ready().empty();
 }
 
-connection::step connection::send_text() {
-    const int more = sending_.file && sending_.part.length ? MSG_MORE : 0;
-    const auto sent = ::send(socket_, out_.data() + sent_, out_.size() - sent_,
-                             MSG_NOSIGNAL | more);
-    if (sent < 0)
+connection::step connection::send() {
+    if (lacks_file())
+        return step::blocked;
+    const auto piece = body_.ready();
+    std::array<iovec, 2> parts{
+        {{out_.data() + sent_, out_.size() - sent_},
+         {const_cast<char *>(piece.data()), piece.size()}}};
+    msghdr message{};
+    message.msg_iov = parts.data();
+    message.msg_iovlen = parts.size();
+    const int more = body_.left() > piece.size() ? MSG_MORE : 0;
+    const auto bytes = ::sendmsg(socket_, &message, MSG_NOSIGNAL | more);
+    if (bytes < 0)
         return failed();
+    sent(static_cast<std::size_t>(bytes));
+    return step::done;
+}
+
+void connection::sent(std::size_t bytes) {
     moved_ = true;
-    sent_ += static_cast<std::size_t>(sent);
-    counters_->bytes += static_cast<std::uint64_t>(sent);
+    counters_->bytes += bytes;
+    const auto text = std::min(bytes, out_.size() - sent_);
+    sent_ += text;
     if (sent_ == out_.size()) {
         std::string().swap(out_);
         sent_ = 0;
     }
-    return step::done;
+    if (bytes != text)
+        body_.sent(bytes - text);
 }
 
-/// A file that has become shorter cannot be made good: the connection ends.
-connection::step connection::send_file() {
-    auto &part = sending_.part;
-    if (part.length == 0) {
-        sending_.file.reset();
-        return step::done;
-    }
-    auto offset = static_cast<off_t>(part.first);
-    const auto sent = ::sendfile(socket_, sending_.file.get(), &offset,
-                                 std::min(part.length, file_chunk));
-    if (sent < 0)
-        return failed();
-    if (sent == 0)
-        return step::close;
-    moved_ = true;
-    part.first += static_cast<std::uint64_t>(sent);
-    part.length -= static_cast<std::uint64_t>(sent);
-    counters_->bytes += static_cast<std::uint64_t>(sent);
-    return step::done;
+short connection::awaits() const noexcept {
+    if (sending())
+        return lacks_file() ? 0 : POLLOUT;
+    return POLLIN;
 }
 
 /// Closing with unread input would reset the connection, and the client might
@@ -191,10 +195,6 @@ void connection::time_out() {
     const auto text = head_of(page, false) + page.text;
     static_cast<void>(::send(socket_, text.data(), text.size(), MSG_NOSIGNAL));
     counters_->count(408);
-}
-
-void connection::drop() noexcept {
-    sending_.file.reset();
 }
 
 } // namespace httpd

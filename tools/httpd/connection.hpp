@@ -3,11 +3,13 @@
 /// One client's conversation, whatever tells us that its socket is ready.
 #pragma once
 
+#include "body.hpp"
 #include "http.hpp"
 #include "response.hpp"
 #include "stats.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -17,25 +19,30 @@ class site;
 
 /// Reads requests and sends responses on a nonblocking stream socket, one after
 /// the other; further requests wait in the buffer.  Used by one thread at a
-/// time.  Memory: head_limit, one response head, and one error page or listing.
+/// time.  Memory: head_limit, one response head, one error page or listing, and
+/// the pieces of a file that body has.
 ///
-/// The owner calls advance() at first, whenever the socket has become readable
-/// or writable (edges suffice), and soon after it has answered `again`.
+/// The owner calls ready() at first and whenever the socket has become readable
+/// or writable (edges suffice), advance() soon after an answer of `again`, and
+/// after each of them next_read().  It need not wait for the end of that read,
+/// but keeps the connection until then.
 class connection {
 public:
     /// What the owner does next.
     enum class next {
-        wait,   ///< for readiness, or the idle timeout
+        wait,   ///< for readiness, a read, or the idle timeout
         again,  ///< call again soon: others come first
         linger, ///< wait likewise, but for a short time only
         close   ///< close the socket
     };
 
     /// @p socket stays the owner's; the others outlive the connection.
-    connection(int socket, const site &pages, traffic &counters) noexcept
+    connection(int socket, const site &pages, traffic &counters,
+               buffer_pool &memory) noexcept
         : socket_(socket),
           pages_(&pages),
-          counters_(&counters) {}
+          counters_(&counters),
+          body_(memory) {}
 
     /// The socket may be ready: goes on as far as that leads.  @p hangup: the
     /// peer has closed, or an error is waiting.
@@ -43,6 +50,16 @@ public:
 
     /// Goes on after `again`.
     next advance();
+
+    /// The read of a file to be made now; see body.
+    std::optional<file_read> next_read() noexcept { return body_.next_read(); }
+
+    /// That read has ended, with the result of pread(2): goes on.
+    next filled(ssize_t result);
+
+    /// The file that is being sent.
+    [[nodiscard]] body &file() noexcept { return body_; }
+    [[nodiscard]] const body &file() const noexcept { return body_; }
 
     /// Answers what has been asked so far, and closes.
     next wind_down();
@@ -57,13 +74,17 @@ public:
         return before;
     }
 
-    /// Waits for its socket to become writable, rather than readable?
+    /// Is there a response that has not been sent?
     [[nodiscard]] bool sending() const noexcept {
-        return !out_.empty() || sending_.file;
+        return !out_.empty() || !body_.over();
     }
 
-    /// Lets go of all but the socket.
-    void drop() noexcept;
+    /// What it waits for its socket to become: POLLIN, POLLOUT; 0 if it waits
+    /// for a file.
+    [[nodiscard]] short awaits() const noexcept;
+
+    /// Lets go of all but the socket.  Not while a read is being made.
+    void drop() noexcept { body_.drop(); }
 
 private:
     enum class step { done, blocked, close };
@@ -72,9 +93,9 @@ private:
     step take_step();
     step handle_input();
     step receive();
+    [[nodiscard]] bool lacks_file() const noexcept;
     step send();
-    step send_text();
-    step send_file();
+    void sent(std::size_t bytes);
     step finish();
     static step failed();
     step discard();
@@ -89,7 +110,7 @@ private:
     std::string in_;  // received, not yet understood
     std::string out_; // to be sent from sent_ on
     std::size_t sent_ = 0;
-    response sending_;       // its file part is what follows out_
+    body body_;              // follows out_
     bool drained_ = false;   // nothing to receive until the next edge
     bool hangup_ = false;    // the end is near: read until it comes
     bool winding_ = false;   // the next response is the last

@@ -27,7 +27,7 @@ public:
 
     /// Puts @p object, which may be in another list, behind all others.
     void touch(T &object, instant now) noexcept {
-        object.unlink();
+        object.link::unlink();
         object.touched = now;
         list_.push_back(object);
     }
@@ -53,7 +53,7 @@ public:
         all.swap(list_);
         while (!all.empty()) {
             T &object = all.front();
-            object.unlink();
+            object.link::unlink();
             list_.push_back(object);
             action(object);
         }

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <fmt/format.h>
 #include <fstream>
+#include <stdexcept>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <system_error>
@@ -80,6 +81,7 @@ kevent_server::kevent_server(const options &wanted)
              .pages = &pages_,
              .wanted = &wanted_,
              .workers = {},
+             .work = {},
              .connections_limit = connections_limit(wanted.connections)} {
     make_workers();
     watch_signals();
@@ -88,6 +90,8 @@ kevent_server::kevent_server(const options &wanted)
 kevent_server::~kevent_server() = default;
 
 void kevent_server::make_workers() {
+    if (!kevent::any_policy::named(wanted_.policy, &world_.work))
+        throw std::invalid_argument("no such policy: " + wanted_.policy);
     port_ = wanted_.port;
     for (unsigned i = 0; i < rings_.size(); i++) {
         auto socket = listen_on(wanted_.address, port_);

@@ -8,7 +8,7 @@
 #include <chrono>
 #include <fmt/format.h>
 #include <poll.h>
-#include <span>
+#include <sys/socket.h>
 #include <thread>
 #include <utility>
 
@@ -26,6 +26,8 @@ constexpr auto pause_time = 100ms;
 constexpr unsigned accept_limit = 64;
 /// A timeout that finds unclaimed events looks again so much later.
 constexpr instant look_again = 10'000'000;
+/// If no read of ours ends, the limit of requests is tried again so much later.
+constexpr auto retry_time = 50ms;
 
 constexpr std::uint32_t connection_events = EPOLLIN | EPOLLOUT | EPOLLRDHUP;
 constexpr std::uint32_t hangup_events = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
@@ -38,12 +40,20 @@ instant coarse_now() {
 }
 
 /// The policy of that name, so that the threads do not all begin alike.
-kevent::any_policy policy_of(const std::string &name, unsigned thread) {
+kevent::any_policy policy_of(const std::string &name, unsigned thread,
+                             kevent::ring_work &work) {
     if (name == "round_robin")
         return kevent::round_robin(thread);
     if (name == "two_choices")
         return kevent::two_choices(thread + 1);
-    return kevent::any_policy::named(name).value();
+    return kevent::any_policy::named(name, &work).value();
+}
+
+/// Buffers for each thread.
+std::size_t buffers_of(const kevent_world &world) {
+    const auto bytes = std::size_t{world.wanted->buffers} << 20;
+    return std::max<std::size_t>(
+        bytes / buffer_pool::size / world.rings->size(), 1);
 }
 
 /// The CPUs of a node; none if they are not known.  Not in several threads at
@@ -72,15 +82,20 @@ void kevent_peer::on_event(const event &news) {
     home->on_peer(*this, news);
 }
 
+void peer_read::on_complete(const kevent::completion &how) {
+    whose_->home->on_read(*whose_, how);
+}
+
 kevent_worker::kevent_worker(kevent_world &world, unsigned index,
                              descriptor socket)
     : world_(&world),
       index_(index),
       start_(world.rings->ring(index).head()),
       cpus_(cpus_of(world.rings->ring(index).node())),
-      collector_(*world.rings,
-                 {.ring = index, .steal = false, .reclaim = world.reclaim}),
-      balancer_(*world.rings, policy_of(world.wanted->policy, index)),
+      loop_(*world.rings,
+            {.ring = index, .steal = false, .reclaim = world.reclaim}),
+      balancer_(*world.rings,
+                policy_of(world.wanted->policy, index, world.work)),
       socket_(std::move(socket)),
       accept_([this](auto &) { accept_some(); }),
       wake_([](auto &) {}),
@@ -95,6 +110,12 @@ kevent_worker::kevent_worker(kevent_world &world, unsigned index,
                    due_ = true;
                }),
       give_up_(*world.rings, index, [this](auto &) { forced_ = true; }),
+      retry_(*world.rings, index,
+             [this](auto &) {
+                 retrying_ = false;
+                 tries_++;
+             }),
+      buffers_(buffers_of(world)),
       idle_(world.wanted->idle().count()),
       lingering_(std::min<instant>(linger_time, world.wanted->idle().count())) {
     const auto &rings = *world.rings;
@@ -135,7 +156,7 @@ void kevent_worker::accept_some() {
 void kevent_worker::place(descriptor socket) {
     auto &home = *world_->workers[balancer_.home()];
     auto made = std::make_unique<peer>(home, std::move(socket), *world_->pages,
-                                       home.traffic_);
+                                       home.traffic_, home.buffers_);
     auto source = kevent::watch(made->socket.get(), connection_events);
     source.home(home.index_).cookie(static_cast<kevent::handler *>(made.get()));
     home.open_.fetch_add(1, std::memory_order_release);
@@ -146,6 +167,7 @@ void kevent_worker::place(descriptor socket) {
     }
     home.open_--;
     world_->connections--;
+    world_->settle_work(home.index_);
     counts_.refused++;
 }
 
@@ -158,11 +180,17 @@ void kevent_worker::pause_accepting() {
 
 // --- connections ------------------------------------------------------------
 
+/// The kernel's locks order what another thread did to a connection before it
+/// placed it here, and our events of it.  The load says so to tools that do not
+/// see the kernel; its pair is in place().
 void kevent_worker::on_peer(peer &who, const event &news) {
+    static_cast<void>(open_.load(std::memory_order_acquire));
     if (who.closed)
         return;
     if (who.id == 0)
         adopt(who, news.id);
+    if (who.talk.file().reading() && (news.events & (EPOLLHUP | EPOLLERR)) != 0)
+        return close(who);
     go_on(who, who.talk.ready((news.events & hangup_events) != 0));
 }
 
@@ -176,6 +204,8 @@ void kevent_worker::go_on(peer &who, connection::next what) {
         what = who.talk.wind_down();
     if (forced_)
         what = connection::next::close;
+    if (what != connection::next::close)
+        read_on(who);
     switch (what) {
     case connection::next::wait:
         return rest(who);
@@ -188,11 +218,20 @@ void kevent_worker::go_on(peer &who, connection::next what) {
     }
 }
 
+/// The client learns it at once.
+void kevent_worker::close(peer &who) {
+    who.link::unlink();
+    who.buffer_link::unlink();
+    who.closed = true;
+    if (!who.talk.file().reading())
+        return bury(who);
+    who.read.cancel();
+    ::shutdown(who.socket.get(), SHUT_RDWR);
+}
+
 /// The source goes, and with it the descriptor; the object follows when no
 /// event of the batch can name it any more.
-void kevent_worker::close(peer &who) {
-    who.unlink();
-    who.closed = true;
+void kevent_worker::bury(peer &who) {
     who.talk.drop();
     const int fd = who.socket.release();
     std::unique_ptr<peer> owned(&who);
@@ -200,14 +239,84 @@ void kevent_worker::close(peer &who) {
         .value();
     counts_.closed++;
     world_->connections--;
+    world_->settle_work(index_);
     open_--;
+}
+
+// --- reading ----------------------------------------------------------------
+
+/// Reads what can be read now, or stands in the right line.
+void kevent_worker::read_on(peer &who) {
+    who.buffer_link::unlink();
+    const auto &file = who.talk.file();
+    if (hungry_.empty() || !file.starving())
+        if (const auto wanted = refused_ ? std::nullopt : who.talk.next_read())
+            return submit(who, *wanted);
+    if (file.starving()) {
+        reads_.starved++;
+        hungry_.push_back(who);
+    } else if (file.has_spare()) {
+        holding_.push_back(who);
+    }
+}
+
+void kevent_worker::submit(peer &who, const file_read &what) {
+    loop_.submit(
+        kevent::read(what.file, what.room.data(), what.room.size(), what.offset)
+            .home(index_),
+        who.read);
+}
+
+void kevent_worker::on_read(peer &who, const kevent::completion &how) {
+    if (how.error() == kevent::errno_code(EAGAIN)) {
+        reads_.refused++;
+        refused_ = true;
+        who.talk.file().put_back();
+        return who.closed ? bury(who) : read_on(who);
+    }
+    reads_.made++;
+    reads_.cached += (how.flags() & KEVENT_EV_INLINE) != 0;
+    tries_ += 2;
+    const auto bytes = how ? static_cast<ssize_t>(*how) : -1;
+    if (who.closed) {
+        reads_.abandoned++;
+        who.talk.file().put_back();
+        return bury(who);
+    }
+    reads_.failed += bytes <= 0;
+    go_on(who, who.talk.filled(bytes));
+}
+
+/// Those who wait in line.  Under the limit of requests, each read that ends
+/// lets two try, and so does time.
+void kevent_worker::feed() {
+    while (!hungry_.empty() && (!refused_ || tries_ != 0)) {
+        auto &first = hungry_.front();
+        if (const auto wanted = first.talk.next_read()) {
+            first.buffer_link::unlink();
+            tries_ -= refused_;
+            submit(first, *wanted);
+        } else if (!holding_.empty()) {
+            auto &last = holding_.front();
+            last.buffer_link::unlink();
+            last.talk.file().surrender();
+        } else {
+            break;
+        }
+    }
+    tries_ = 0;
+    if (hungry_.empty()) {
+        refused_ = false;
+    } else if (refused_ && !std::exchange(retrying_, true)) {
+        retry_.set(retry_time);
+    }
 }
 
 // --- timeouts ---------------------------------------------------------------
 
 /// A client that sends a request bit by bit does not gain time.
 void kevent_worker::rest(peer &who) {
-    if (!who.talk.moved() && who.is_linked())
+    if (!who.talk.moved() && who.link::is_linked())
         return;
     idle_.touch(who, coarse_now());
     set_next_alarm();
@@ -264,10 +373,8 @@ bool kevent_worker::expire(deadlines<peer> &list) {
 
 /// What a connection waited for is there, and it was not told?
 bool kevent_worker::has_stalled(const peer &who) {
-    pollfd socket{who.socket.get(), POLLIN, 0};
-    if (who.talk.sending())
-        socket.events = POLLOUT;
-    return ::poll(&socket, 1, 0) != 0;
+    pollfd socket{who.socket.get(), who.talk.awaits(), 0};
+    return socket.events != 0 && ::poll(&socket, 1, 0) != 0;
 }
 
 // --- the loop ---------------------------------------------------------------
@@ -284,6 +391,7 @@ void kevent_worker::run() {
         if (forced_)
             for (auto *list : {&idle_, &lingering_, &waiting_})
                 list->for_each([this](peer &who) { close(who); });
+        feed();
         publish();
     }
 }
@@ -311,22 +419,16 @@ void kevent_worker::look() {
     handle_batch(-1ns);
 }
 
-/// The kernel's locks order what another thread did to a connection before it
-/// placed it here, and our events of it.  The load says so to tools that do not
-/// see the kernel; its pair is in place().
 unsigned kevent_worker::handle_batch(std::chrono::nanoseconds timeout) {
-    auto count = collector_.collect(events_, timeout);
+    auto count = loop_.run_once(timeout);
     if (!count && count.error() == kevent::errno_code(EINTR))
         return 0;
-    static_cast<void>(open_.load(std::memory_order_acquire));
-    for (const auto &news : std::span(events_).first(count.value()))
-        reinterpret_cast<kevent::handler *>(news.cookie)->on_event(news);
-    return *count;
+    return count.value();
 }
 
 void kevent_worker::run_waiting() {
     waiting_.for_each([this](peer &who) {
-        who.unlink();
+        who.link::unlink();
         go_on(who, who.talk.advance());
     });
 }
@@ -334,11 +436,12 @@ void kevent_worker::run_waiting() {
 /// A ring's words and what was collected from it fit together here, where
 /// nobody else collects.
 void kevent_worker::publish() {
-    const auto &collected = collector_.statistics();
+    const auto &collected = loop_.statistics();
     const auto view = ring();
     const std::lock_guard guard(lock_);
     published_.sent = traffic_;
     published_.connections = counts_;
+    published_.reads = reads_;
     published_.ring = {.index = index_,
                        .node = view.node(),
                        .posted = view.tail() - start_,

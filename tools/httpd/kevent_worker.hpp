@@ -3,6 +3,7 @@
 /// One thread of a server on kevent, with a ring of its own.
 #pragma once
 
+#include "buffers.hpp"
 #include "connection.hpp"
 #include "deadlines.hpp"
 #include "descriptor.hpp"
@@ -13,8 +14,8 @@
 
 #include <kevent/kevent.hpp>
 
-#include <array>
 #include <atomic>
+#include <boost/intrusive/list.hpp>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -25,6 +26,7 @@
 namespace httpd {
 
 class kevent_worker;
+struct kevent_peer;
 
 struct free_cpus {
     void operator()(bitmask *cpus) const { ::numa_free_cpumask(cpus); }
@@ -38,10 +40,17 @@ struct kevent_world {
     const site *pages;
     const options *wanted;
     std::vector<std::unique_ptr<kevent_worker>> workers; ///< by ring
+    kevent::ring_work work; ///< connections, if the policy counts them
     std::int64_t connections_limit;
     std::atomic<std::int64_t> connections{0};
     std::atomic<bool> stopping{false};
     std::atomic<unsigned> accepting{0}; ///< workers that may still place
+
+    /// A connection on that ring has ended.
+    void settle_work(unsigned ring) noexcept {
+        if (wanted->policy == "least_work")
+            work.done(ring, kevent::placement().work);
+    }
 };
 
 /// A handler that calls a function.
@@ -73,22 +82,40 @@ private:
     std::uint64_t id_;
 };
 
-/// One connection and its source.
-struct kevent_peer final : kevent::handler, link {
+/// The read of a connection's file.
+class peer_read final : public kevent::operation {
+public:
+    explicit peer_read(kevent_peer &whose) noexcept : whose_(&whose) {}
+
+private:
+    void on_complete(const kevent::completion &how) override;
+
+    kevent_peer *whose_;
+};
+
+/// A place in the line of those who want buffers, or of those who have some.
+using buffer_link = boost::intrusive::list_base_hook<
+    boost::intrusive::tag<class buffer_line>,
+    boost::intrusive::link_mode<boost::intrusive::auto_unlink>>;
+
+/// One connection, its source and its read.
+struct kevent_peer final : kevent::handler, link, buffer_link {
     kevent_peer(kevent_worker &owner, descriptor accepted, const site &pages,
-                traffic &counters)
+                traffic &counters, buffer_pool &memory)
         : home(&owner),
           socket(std::move(accepted)),
-          talk(socket.get(), pages, counters) {}
+          talk(socket.get(), pages, counters, memory),
+          read(*this) {}
     void on_event(const kevent::event &news) override;
 
     kevent_worker *home; ///< whose ring it was placed on
     descriptor socket;
     connection talk;
+    peer_read read;
     std::uint64_t id = 0; ///< of its source; 0: not adopted yet
     instant touched = 0;
     bool lingers = false;
-    bool closed = false; ///< later events of the batch may still come
+    bool closed = false; ///< later events may still come
 };
 
 /// Accepts connections on a socket of its own, places them on rings, and serves
@@ -99,6 +126,13 @@ struct kevent_peer final : kevent::handler, link {
 /// Connections belong to the thread of their home ring from the moment that
 /// their source is added; a fresh socket is writable, so that thread gets an
 /// event at once.
+///
+/// Files are read by requests to the same ring: those of one turn are submitted
+/// together, and what the page cache has is in the ring when that returns.  A
+/// connection that ends while its read is in flight cancels it, and stays until
+/// its event has come.  One that finds no buffer (or the limit of requests
+/// reached) is hungry, and waits in line.  Clients that do not take what was
+/// read for them cannot keep the buffers: it is read again if they ever do.
 class kevent_worker {
 public:
     /// Throws std::system_error.
@@ -121,6 +155,7 @@ public:
 
 private:
     friend kevent_peer;
+    friend peer_read;
     using peer = kevent_peer;
 
     // accepting
@@ -133,6 +168,16 @@ private:
     void adopt(peer &who, std::uint64_t id);
     void go_on(peer &who, connection::next what);
     void close(peer &who);
+    void bury(peer &who);
+
+    // reading
+    using line =
+        boost::intrusive::list<peer, boost::intrusive::base_hook<buffer_link>,
+                               boost::intrusive::constant_time_size<false>>;
+    void read_on(peer &who);
+    void submit(peer &who, const file_read &what);
+    void on_read(peer &who, const kevent::completion &how);
+    void feed();
 
     // timeouts
     void rest(peer &who);
@@ -162,8 +207,7 @@ private:
     std::atomic<std::int64_t> open_{0}; // connections placed here
 
     // Written by the thread that runs.
-    kevent::collector collector_;
-    std::array<kevent::event, 128> events_;
+    kevent::loop loop_;
     kevent::balancer<kevent::any_policy> balancer_;
     descriptor socket_;
     callback accept_;
@@ -173,6 +217,13 @@ private:
     alarm resume_;
     alarm timeout_;
     alarm give_up_;
+    alarm retry_;
+    buffer_pool buffers_;
+    line hungry_;          // want a buffer and a request
+    line holding_;         // have buffers, and sockets that are full
+    bool refused_ = false; // hungry ones wait for the limit of requests
+    bool retrying_ = false;
+    unsigned tries_ = 0;
     deadlines<peer> idle_;
     deadlines<peer> lingering_;
     deadlines<peer> waiting_{0}; // for their turn
@@ -183,6 +234,7 @@ private:
     patience patience_;
     traffic traffic_;
     connection_counts counts_;
+    read_counts reads_;
 
     // Under the lock.
     mutable std::mutex lock_;

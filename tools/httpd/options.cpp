@@ -21,15 +21,18 @@ void describe(CLI::App &app, options &wanted) {
         ->check(CLI::Range(0, 64))
         ->capture_default_str();
     app.add_option("--policy", wanted.policy,
-                   "How connections are spread over the rings")
-        ->check(CLI::IsMember({"local", "round_robin", "least_loaded",
-                               "two_choices", "buffer_node", "pinned"}))
+                   "How connections are spread over the rings: local, "
+                   "round_robin, least_loaded, two_choices, least_work, ...")
         ->capture_default_str();
     app.add_option("--entries", wanted.entries,
                    "Slots of a ring, a power of two; 0: default")
         ->capture_default_str();
     app.add_option("--connections", wanted.connections,
                    "Connections at a time; 0: as many as descriptors allow")
+        ->capture_default_str();
+    app.add_option("--buffers", wanted.buffers,
+                   "MiB for the pieces of files that are being sent")
+        ->check(CLI::Range(1, 1 << 20))
         ->capture_default_str();
     app.add_option("--idle-timeout", wanted.idle_seconds,
                    "Seconds without progress after which a connection ends")

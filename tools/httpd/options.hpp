@@ -18,6 +18,7 @@ struct options {
     std::string policy = "least_loaded";
     unsigned entries = 0;     ///< of a ring; 0: default
     unsigned connections = 0; ///< at once; 0: as many as descriptors allow
+    unsigned buffers = 64;    ///< MiB, for pieces of files
     double idle_seconds = 30;
     double drain_seconds = 10;
     std::string stats; ///< a file, or empty: standard output

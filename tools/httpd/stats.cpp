@@ -59,6 +59,17 @@ ordered_json connections_json(const std::vector<snapshot> &threads) {
             {"stalled", count(&c::stalled)}};
 }
 
+ordered_json reads_json(const std::vector<snapshot> &threads) {
+    const auto count = [&](auto member) {
+        return sum(threads, [=](auto &t) { return t.reads.*member; });
+    };
+    using r = read_counts;
+    return {
+        {"made", count(&r::made)},       {"cached", count(&r::cached)},
+        {"failed", count(&r::failed)},   {"abandoned", count(&r::abandoned)},
+        {"refused", count(&r::refused)}, {"starved", count(&r::starved)}};
+}
+
 /// Each ring's own account, and edges that never came at all.
 std::uint64_t lost(const std::vector<snapshot> &threads) {
     return sum(threads, [](auto &t) { return std::abs(t.ring.lost()); }) +
@@ -79,6 +90,7 @@ std::string to_json(const std::vector<snapshot> &threads,
         {"bytes", sum(threads, [](auto &t) { return t.sent.bytes; })},
         {"status", status_json(threads)},
         {"connections", connections_json(threads)},
+        {"reads", reads_json(threads)},
         {"events", events},
         {"ring_events", from_rings},
         {"level_events", by_ioctl},

@@ -33,6 +33,16 @@ struct connection_counts {
     std::uint64_t stalled = 0; ///< timed out beside a ready socket: lost edges
 };
 
+/// What happened to reads of files.
+struct read_counts {
+    std::uint64_t made = 0;      ///< and ended
+    std::uint64_t cached = 0;    ///< of those: ended during submission
+    std::uint64_t failed = 0;    ///< of those: with an error, or with nothing
+    std::uint64_t abandoned = 0; ///< of those: the connection had ended
+    std::uint64_t refused = 0;   ///< tried while too many were in flight
+    std::uint64_t starved = 0;   ///< times that a read waited for a buffer
+};
+
 /// One ring, as the thread that collects from it sees it, at one moment.
 struct ring_counts {
     unsigned index = 0;
@@ -55,6 +65,7 @@ struct ring_counts {
 struct snapshot {
     traffic sent;
     connection_counts connections;
+    read_counts reads;
     ring_counts ring;
 };
 

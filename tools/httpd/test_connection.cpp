@@ -3,8 +3,10 @@
 #include "files.hpp"
 #include "test_support.hpp"
 
+#include <algorithm>
 #include <array>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <string>
 #include <sys/socket.h>
 
@@ -22,7 +24,7 @@ protected:
     explicit Connection(std::array<int, 2> ends)
         : ours_(ends[0]),
           theirs_(ends[1]),
-          talk_(ours_.get(), pages_, traffic_) {
+          talk_(ours_.get(), pages_, traffic_, pool_) {
         tree_.write("a", "hello");
         tree_.write("big", std::string(3 << 20, 'b'));
     }
@@ -33,6 +35,29 @@ protected:
             ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends.data()),
             0);
         return ends;
+    }
+
+    /// Makes the reads that it wants.
+    next read_on(next what) {
+        while (what != next::close) {
+            const auto wanted = talk_.next_read();
+            if (!wanted)
+                break;
+            what = talk_.filled(::pread(wanted->file, wanted->room.data(),
+                                        wanted->room.size(),
+                                        static_cast<off_t>(wanted->offset)));
+        }
+        return what;
+    }
+    next ready(bool hangup) { return read_on(talk_.ready(hangup)); }
+    next advance() { return read_on(talk_.advance()); }
+    /// As its owner does, with each event.
+    next wind_down() {
+        auto what = talk_.wind_down();
+        while (read_on(what) == next::wait && !talk_.file().over() &&
+               talk_.awaits() == 0)
+            what = talk_.wind_down();
+        return what == next::wait ? talk_.wind_down() : what;
     }
 
     void say(const std::string &text) const {
@@ -64,6 +89,7 @@ protected:
     tree tree_;
     const site pages_{tree_.root().string()};
     traffic traffic_;
+    buffer_pool pool_{8};
     descriptor ours_;
     descriptor theirs_;
     connection talk_;
@@ -72,7 +98,7 @@ protected:
 
 TEST_F(Connection, AnswersAndWaits) {
     say(get_a);
-    EXPECT_EQ(talk_.ready(false), next::wait);
+    EXPECT_EQ(ready(false), next::wait);
     EXPECT_TRUE(hear().ends_with("\r\n\r\nhello"));
     EXPECT_TRUE(talk_.moved());
     EXPECT_FALSE(talk_.moved());
@@ -82,14 +108,14 @@ TEST_F(Connection, AnswersAndWaits) {
 TEST_F(Connection, PutsPiecesTogether) {
     for (const char c : std::string(get_a)) {
         say(std::string(1, c));
-        EXPECT_EQ(talk_.ready(false), next::wait);
+        EXPECT_EQ(ready(false), next::wait);
     }
     EXPECT_TRUE(hear().ends_with("hello"));
 }
 
 TEST_F(Connection, HalfARequestIsNoProgress) {
     say("GET /a HT");
-    EXPECT_EQ(talk_.ready(false), next::wait);
+    EXPECT_EQ(ready(false), next::wait);
     EXPECT_FALSE(talk_.moved());
 }
 
@@ -98,9 +124,9 @@ TEST_F(Connection, AnswersPipelinedRequestsInOrder) {
     for (int i = 0; i < 20; i++)
         many += i % 2 ? get_a : "HEAD /none HTTP/1.1\r\nHost: h\r\n\r\n";
     say(many);
-    auto what = talk_.ready(false);
+    auto what = ready(false);
     while (what == next::again)
-        what = talk_.advance();
+        what = advance();
     EXPECT_EQ(what, next::wait);
     const auto heard = hear();
     EXPECT_EQ(count(heard, "HTTP/1.1 404"), 10u);
@@ -110,7 +136,7 @@ TEST_F(Connection, AnswersPipelinedRequestsInOrder) {
 
 TEST_F(Connection, SendsNoBodyForHead) {
     say("HEAD /a HTTP/1.1\r\nHost: h\r\n\r\n");
-    EXPECT_EQ(talk_.ready(false), next::wait);
+    EXPECT_EQ(ready(false), next::wait);
     const auto heard = hear();
     EXPECT_NE(heard.find("Content-Length: 5\r\n"), std::string::npos);
     EXPECT_TRUE(heard.ends_with("\r\n\r\n"));
@@ -119,12 +145,12 @@ TEST_F(Connection, SendsNoBodyForHead) {
 TEST_F(Connection, SendsALargeFileAsThePeerTakesIt) {
     say("GET /big HTTP/1.1\r\nHost: h\r\n\r\n");
     std::string heard;
-    auto what = talk_.ready(false);
+    auto what = ready(false);
     bool blocked = false;
     for (int i = 0; i < 100000 && heard.size() < 3u << 20; i++) {
         blocked |= what == next::wait && talk_.sending();
         heard += hear();
-        what = what == next::again ? talk_.advance() : talk_.ready(false);
+        what = what == next::again ? advance() : ready(false);
     }
     EXPECT_TRUE(blocked);
     EXPECT_EQ(count(heard.substr(heard.find("\r\n\r\n") + 4), "b"), 3u << 20);
@@ -133,31 +159,31 @@ TEST_F(Connection, SendsALargeFileAsThePeerTakesIt) {
 
 TEST_F(Connection, ClosesWhenAsked) {
     say("GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
-    EXPECT_EQ(talk_.ready(false), next::close);
+    EXPECT_EQ(ready(false), next::close);
     EXPECT_NE(hear().find("Connection: close"), std::string::npos);
 }
 
 TEST_F(Connection, AnswersBeforeItHeedsTheEnd) {
     say(get_a);
     ::shutdown(theirs_.get(), SHUT_WR);
-    EXPECT_EQ(talk_.ready(true), next::close);
+    EXPECT_EQ(ready(true), next::close);
     EXPECT_TRUE(hear().ends_with("hello"));
 }
 
 TEST_F(Connection, LingersAfterGarbage) {
     say("garbage\r\n\r\nmore");
-    EXPECT_EQ(talk_.ready(false), next::linger);
+    EXPECT_EQ(ready(false), next::linger);
     EXPECT_TRUE(hear().starts_with("HTTP/1.1 400"));
     EXPECT_TRUE(ends_);
     say("still more");
-    EXPECT_EQ(talk_.ready(false), next::linger);
+    EXPECT_EQ(ready(false), next::linger);
     theirs_.reset();
-    EXPECT_EQ(talk_.ready(true), next::close);
+    EXPECT_EQ(ready(true), next::close);
 }
 
 TEST_F(Connection, LingersForABodyThatNobodyReads) {
     say("GET /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc");
-    EXPECT_EQ(talk_.ready(false), next::linger);
+    EXPECT_EQ(ready(false), next::linger);
     const auto heard = hear();
     EXPECT_TRUE(heard.ends_with("hello"));
     EXPECT_NE(heard.find("Connection: close"), std::string::npos);
@@ -165,7 +191,7 @@ TEST_F(Connection, LingersForABodyThatNobodyReads) {
 
 TEST_F(Connection, LimitsTheHead) {
     say("GET / HTTP/1.1\r\nHost: h\r\nX: " + std::string(head_limit, 'x'));
-    EXPECT_EQ(talk_.ready(false), next::linger);
+    EXPECT_EQ(ready(false), next::linger);
     EXPECT_TRUE(hear().starts_with("HTTP/1.1 431"));
 }
 
@@ -173,18 +199,18 @@ TEST_F(Connection, SaysThatARequestCameTooSlowly) {
     talk_.time_out();
     EXPECT_EQ(hear(), "");
     say("GET /a");
-    EXPECT_EQ(talk_.ready(false), next::wait);
+    EXPECT_EQ(ready(false), next::wait);
     talk_.time_out();
     EXPECT_TRUE(hear().starts_with("HTTP/1.1 408"));
 }
 
 TEST_F(Connection, WindsDown) {
-    EXPECT_EQ(talk_.wind_down(), next::close);
+    EXPECT_EQ(wind_down(), next::close);
 }
 
 TEST_F(Connection, AnswersWhatWasAskedWhenItWindsDown) {
     say(get_a);
-    EXPECT_EQ(talk_.wind_down(), next::close);
+    EXPECT_EQ(wind_down(), next::close);
     const auto heard = hear();
     EXPECT_TRUE(heard.ends_with("hello"));
     EXPECT_NE(heard.find("Connection: close"), std::string::npos);
@@ -192,12 +218,12 @@ TEST_F(Connection, AnswersWhatWasAskedWhenItWindsDown) {
 
 TEST_F(Connection, FinishesAResponseWhenItWindsDown) {
     say("GET /big HTTP/1.1\r\nHost: h\r\n\r\n");
-    auto what = talk_.ready(false);
-    what = talk_.wind_down();
+    auto what = ready(false);
+    what = wind_down();
     std::string heard;
     for (int i = 0; i < 100000 && what != next::close; i++) {
         heard += hear();
-        what = talk_.ready(false);
+        what = ready(false);
     }
     heard += hear();
     EXPECT_EQ(what, next::close);
@@ -206,13 +232,34 @@ TEST_F(Connection, FinishesAResponseWhenItWindsDown) {
 
 TEST_F(Connection, GivesUpOnAFileThatShrinks) {
     say("GET /big HTTP/1.1\r\nHost: h\r\n\r\n");
-    auto what = talk_.ready(false);
+    auto what = ready(false);
     std::filesystem::resize_file(tree_.root() / "big", 100);
     for (int i = 0; i < 1000 && what != next::close; i++) {
         hear();
-        what = talk_.ready(false);
+        what = ready(false);
     }
     EXPECT_EQ(what, next::close);
+}
+
+TEST_F(Connection, WaitsForItsFile) {
+    say(get_a);
+    EXPECT_EQ(talk_.ready(false), next::wait);
+    EXPECT_EQ(talk_.awaits(), 0);
+    const auto wanted = talk_.next_read();
+    ASSERT_TRUE(wanted);
+    EXPECT_EQ(talk_.ready(false), next::wait);
+    EXPECT_EQ(hear(), "");
+    std::copy_n("olleh", 5, wanted->room.data());
+    EXPECT_EQ(talk_.filled(5), next::wait);
+    EXPECT_TRUE(hear().ends_with("\r\n\r\nolleh"));
+    EXPECT_EQ(talk_.awaits(), POLLIN);
+}
+
+TEST_F(Connection, ClosesWhenAReadFails) {
+    say(get_a);
+    EXPECT_EQ(talk_.ready(false), next::wait);
+    ASSERT_TRUE(talk_.next_read());
+    EXPECT_EQ(talk_.filled(-1), next::close);
 }
 
 } // namespace
