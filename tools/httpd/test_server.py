@@ -9,6 +9,7 @@ Prints TAP.  With names of tests after PROGRAM, only those.
 
 import contextlib
 import email.utils
+import functools
 import http.client
 import json
 import os
@@ -30,6 +31,8 @@ PROGRAM = None
 BASE = None  # a directory in memory
 FILES = {}
 PATIENCE = 300  # seconds; a bound, never a delay
+# In percent, how much of what can be done more or less often.
+SCALE = int(os.environ.get("KEVENT_TEST_SCALE", "100"))
 
 
 # --- the server -------------------------------------------------------------
@@ -45,7 +48,8 @@ class Server:
             if files_limit:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (files_limit, files_limit))
         self.process = subprocess.Popen(
-            [PROGRAM, BASE / "root", "--port", "0", "--stats", self.stats_file, *options],
+            [PROGRAM, BASE / "root", "--port", "0", "--stats", self.stats_file,
+             *map(str, options)],
             stdout=subprocess.PIPE, text=True, preexec_fn=limit)
         line = self.process.stdout.readline()
         self.port = int(re.search(r":(\d+)/", line).group(1))
@@ -62,6 +66,20 @@ class Server:
 
     def fds(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def requests(self):
+        """Requests of its queue that are in flight, as the kernel counts them."""
+        found = 0
+        for info in Path(f"/proc/{self.process.pid}/fdinfo").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found += sum(map(int, re.findall(r"^ring:.* requests (\d+)", info.read_text(),
+                                                 re.MULTILINE)))
+        return found
+
+    def memory(self):
+        """Bytes that are resident."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * resource.getpagesize()
 
     def connect(self, receive_buffer=None):
         client = socket.socket()
@@ -150,6 +168,19 @@ def reset(client):
     """Closes with RST."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
+
+
+def ask(server, path, receive_buffer=None, field=""):
+    """A connection that has asked for a file, and hears nothing yet."""
+    client = server.connect(receive_buffer)
+    client.sendall(f"GET /{path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{field}\r\n".encode())
+    return client
+
+
+def body_of(client):
+    """Reads to the end, and closes."""
+    with contextlib.closing(client):
+        return read_all(client).partition(b"\r\n\r\n")[2]
 
 
 def is_served(server):
@@ -331,6 +362,209 @@ def test_end(server):
 
 # --- servers of their own ---------------------------------------------------
 
+# --- files that must be waited for --------------------------------------------
+
+def run(*command):
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+class SlowDisk:
+    """A file system below the root whose disk can be held, and what is on it."""
+    NAME = "kevent-httpd"
+
+    def __init__(self):
+        subprocess.run(["modprobe", "-aq", "loop", "dm-mod", "ext4"], check=False)
+        image, self.where = BASE / "disk", BASE / "root" / "disk"
+        self.where.mkdir()
+        with open(image, "wb") as file:
+            file.truncate(48 << 20)
+        run("mkfs.ext4", "-q", "-F", image)
+        self.loop = run("losetup", "--find", "--show", image)
+        run("dmsetup", "create", self.NAME, "--noudevsync", "--table",
+            f"0 {(48 << 20) // 512} linear {self.loop} 0")
+        self.device = "/dev/" + os.path.basename(os.path.realpath(f"/dev/mapper/{self.NAME}"))
+        if not os.path.exists(self.device):
+            run("dmsetup", "mknodes", self.NAME)
+            self.device = f"/dev/mapper/{self.NAME}"
+        run("mount", "-o", "noatime", self.device, self.where)
+        self.files = [random.Random(i).randbytes(300_000 + i) for i in range(4)]
+        for i, data in enumerate(self.files):
+            (self.where / str(i)).write_bytes(data)
+        os.sync()
+
+    def hold(self):
+        """Nothing of its files is in memory, and nothing can be read."""
+        for i in range(len(self.files)):
+            with open(self.where / str(i), "rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        run("dmsetup", "suspend", "--nolockfs", "--noudevsync", self.NAME)
+
+    def let_go(self):
+        run("dmsetup", "resume", "--noudevsync", self.NAME)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.let_go()
+
+    def remove(self):
+        run("umount", self.where)
+        run("dmsetup", "remove", "--noudevsync", self.NAME)
+        run("losetup", "-d", self.loop)
+
+
+@functools.cache
+def slow_disk():
+    return SlowDisk()
+
+
+def own_test_slow_file():
+    """Holds up nobody but who asked for it."""
+    with slow_disk() as disk, Server("--threads", "1") as server:
+        disk.hold()
+        waiting = [ask(server, f"disk/{i % 4}") for i in range(40)]
+        wait_for(lambda: server.requests() == 40, "all to be read")
+        gone = [ask(server, "disk/0") for _ in range(10)]
+        wait_for(lambda: server.requests() == 50, "more to be read")
+        for client in gone:
+            reset(client)
+        for _ in range(50):
+            is_served(server)
+        disk.let_go()
+        for i, client in enumerate(waiting):
+            equal(body_of(client), disk.files[i % 4], "a file that took long")
+        server.idle()
+        equal(server.requests(), 0, "requests")
+        equal(server.fds(), server.fds_at_start, "descriptors")
+        reads = server.stop()["reads"]
+        assert reads["abandoned"] == 10, reads
+
+
+def own_test_slow_file_times_out():
+    with slow_disk() as disk, Server("--idle-timeout", "1") as server:
+        disk.hold()
+        equal(body_of(ask(server, "disk/1")), b"", "what was not read")
+        is_served(server)
+        disk.let_go()
+        server.stop()
+
+
+def own_test_stop_with_reads():
+    """It waits for their end, whether the clients do or not."""
+    with slow_disk() as disk, Server("--drain-timeout", "0.5") as server:
+        disk.hold()
+        clients = [ask(server, f"disk/{i % 4}") for i in range(20)]
+        wait_for(lambda: server.requests() == 20, "all to be read")
+        server.process.send_signal(signal.SIGTERM)
+        for client in clients:
+            equal(body_of(client), b"", "what was not read")
+        disk.let_go()
+        reads = server.ended()["reads"]
+        equal(reads["abandoned"], 20)
+
+
+def own_test_few_buffers():
+    """Clients that do not take what they asked for cannot keep the buffers; those who do
+    get all."""
+    with Server("--threads", "1", "--buffers", "1", "--idle-timeout", PATIENCE) as server:
+        deaf = [ask(server, "large.gz", 65536) for _ in range(20)]
+        before = server.memory()
+        for client in deaf:
+            client.recv(1, socket.MSG_PEEK)
+        for _ in range(20):
+            is_served(server)
+        assert server.memory() < before + (4 << 20), "too much memory"
+        for client in deaf[::5]:
+            equal(body_of(client), FILES["large.gz"], "a client that waited")
+        server.stop()
+
+
+def own_test_few_requests():
+    """At the limit of requests some wait; nobody is turned away."""
+    limit = Path("/sys/module/kevent/parameters/max_ring_requests")
+    usual = limit.read_text()
+    with slow_disk() as disk, Server("--threads", "1") as server:
+        limit.write_text("4")
+        try:
+            disk.hold()
+            clients = [ask(server, f"disk/{i % 4}") for i in range(30)]
+            wait_for(lambda: server.stats()["reads"]["starved"] >= 26, "some to be refused")
+            equal(server.requests(), 4, "requests")
+            disk.let_go()
+            for i, client in enumerate(clients):
+                equal(body_of(client), disk.files[i % 4], "one that waited in line")
+            stats = server.stop()
+        finally:
+            limit.write_text(usual)
+        assert stats["reads"]["refused"] > 0, stats
+        assert stats["ioctls"] < 5000, stats
+
+
+def own_test_truncated_file():
+    """Ends early: what is not there cannot be sent."""
+    victim = BASE / "root" / "victim"
+    victim.write_bytes(FILES["large.gz"])
+    with Server() as server:
+        client = ask(server, "victim", 4096)
+        client.recv(1, socket.MSG_PEEK)
+        os.truncate(victim, 100)
+        body = body_of(client)
+        assert len(body) < len(FILES["large.gz"]), "made up"
+        equal(body, FILES["large.gz"][:len(body)], "the beginning")
+        equal(server.get("/victim")[1], FILES["large.gz"][:100], "what is left")
+        server.stop()
+    victim.unlink()
+
+
+def own_test_gone_in_the_middle():
+    """A thousand clients leave in the middle of a file: nothing is left of them."""
+    with Server() as server:
+        times = max(10 * SCALE, 200)
+        for i in range(times):
+            if i == times // 5:
+                before = server.memory()
+            client = ask(server, "large.gz", 16384)
+            if i % 3:
+                client.recv(1 + i % 2 * 10_000)
+            if i % 2:
+                reset(client)
+            else:
+                client.close()
+        server.idle()
+        equal(server.requests(), 0, "requests")
+        equal(server.fds(), server.fds_at_start, "descriptors")
+        assert server.memory() < before + (12 << 20), f"from {before} to {server.memory()}"
+        server.stop()
+
+
+def own_test_many_large_files():
+    """At once; whole ones and parts."""
+    data = FILES["large.gz"]
+    generator = random.Random(5)
+    with Server() as server:
+        parts = []
+        for i in range(max(SCALE // 8, 8)):
+            first, last = sorted(generator.randrange(len(data)) for _ in range(2))
+            parts.append((0, len(data) - 1) if i % 4 == 0 else (first, last))
+        clients = [ask(server, "large.gz", field=f"Range: bytes={first}-{last}\r\n")
+                   for first, last in parts]
+        bodies = [None] * len(clients)
+
+        def take(i):
+            bodies[i] = body_of(clients[i])
+        threads = [threading.Thread(target=take, args=(i,)) for i in range(len(clients))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for (first, last), body in zip(parts, bodies):
+            assert body == data[first:last + 1], f"bytes {first} to {last} differ"
+        server.stop()
+
+
+# --- clients that take their time -------------------------------------------
+
 def own_test_idle_timeout():
     with Server("--idle-timeout", "1") as server:
         silent, dripping, deaf, lively = (
@@ -368,9 +602,10 @@ def seconds_for(connections):
 
 
 def own_test_thousand_slow_clients():
-    with Server("--idle-timeout", f"{8 + seconds_for(1050):.0f}") as server:
+    count = max(10 * SCALE, 200)
+    with Server("--idle-timeout", f"{8 + seconds_for(count + 50):.0f}") as server:
         slow = []
-        for i in range(1000):
+        for i in range(count):
             client = server.connect()
             client.sendall(b"GET /small.txt HTTP/1.1\r\nHost: h\r\nX: "[:i % 40 + 1])
             slow.append(client)
@@ -378,7 +613,7 @@ def own_test_thousand_slow_clients():
             is_served(server)
         # They must not be gone yet, or nothing has been shown.
         counts = server.stats()["connections"]
-        assert counts["open"] >= 1000, f"too slow for this test: {counts}"
+        assert counts["open"] >= count, f"too slow for this test: {counts}"
         for client in slow:
             answer = read_all(client)
             equal(status_of(answer), 408, "a slow client")
@@ -386,7 +621,7 @@ def own_test_thousand_slow_clients():
         server.idle()
         equal(server.fds(), server.fds_at_start, "descriptors")
         stats = server.stop()
-        equal(stats["connections"]["timed_out"], 1000)
+        equal(stats["connections"]["timed_out"], count)
 
 
 def own_test_connection_limit():
@@ -452,7 +687,7 @@ def own_test_small_rings():
 
 def own_test_policies():
     for policy, spread in {"round_robin": 2, "least_loaded": 2, "two_choices": 2, "local": 1,
-                           "buffer_node": 1, "pinned": 1}.items():
+                           "least_work": 2, "buffer_node": 1, "pinned": 1}.items():
         with Server("--policy", policy) as server:
             clients = [server.connect() for _ in range(40)]
             for client in clients:
@@ -613,6 +848,8 @@ def main():
         for name, function in find_tests("own_test_").items():
             tap.run(name, function)
     finally:
+        if slow_disk.cache_info().currsize:
+            slow_disk().remove()
         shutil.rmtree(BASE)
     return tap.end()
 
