@@ -159,11 +159,10 @@ copier::work copier::next() {
     if (found.of || walked_)
         return found;
     found.what = walk_.next();
-    if (found.what)
-        return found;
-    walked_ = true;
-    found.ended = walk_.finished();
-    if (!found.ended)
+    if (!found.what)
+        found.ended = walk_.finished();
+    walked_ = !found.what && !found.ended;
+    if (walked_)
         found.of = claim(SIZE_MAX, found.piece);
     return found;
 }

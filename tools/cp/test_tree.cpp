@@ -30,18 +30,24 @@ protected:
         return (top_ / name).string();
     }
 
+    /// The next, and before it the directories that are finished.
+    std::optional<entry> next_of(walker &all) {
+        for (;;) {
+            auto each = all.next();
+            const auto ended = each ? nullptr : all.finished();
+            if (!ended)
+                return each;
+            finished_++;
+        }
+    }
     /// All there is, each dealt with at once; the destinations.
     std::set<std::string> walk(const char *from, const char *to) {
         walker all({path(from)}, path(to), report_, counts_);
         std::set<std::string> found;
-        while (auto each = all.next()) {
+        while (auto each = next_of(all)) {
             found.insert(fs::relative(each->destination(), top_));
             all.leave(std::move(each->in));
-            while (all.finished())
-                finished_++;
         }
-        while (all.finished())
-            finished_++;
         return found;
     }
 
@@ -140,21 +146,18 @@ TEST_F(Walk, HoldsFewDirectoriesOpenInADeepTree) {
     std::set<std::string> found;
     unsigned most = 0;
     std::vector<entry> held; // some are still in work when the next are found
-    while (auto each = all.next()) {
+    while (auto each = next_of(all)) {
         found.insert(each->destination());
         held.push_back(std::move(*each));
         if (held.size() > 10) {
             all.leave(std::move(held.front().in));
             held.erase(held.begin());
         }
-        while (all.finished())
-            finished_++;
         most = std::max(most, open_files() - before);
     }
     for (auto &each : held)
         all.leave(std::move(each.in));
-    while (all.finished())
-        finished_++;
+    EXPECT_FALSE(next_of(all));
     EXPECT_EQ(found.size(), 3 * depth);
     EXPECT_EQ(finished_, depth + 1);
     EXPECT_EQ(report_.failures(), 0U);

@@ -46,7 +46,7 @@ walker::walker(std::vector<std::string> sources, std::string destination,
 }
 
 std::optional<entry> walker::next() {
-    for (;;) {
+    while (finished_.empty()) {
         if (levels_.empty()) {
             if (sources_.empty())
                 return std::nullopt;
@@ -79,6 +79,7 @@ std::optional<entry> walker::next() {
         in->busy++;
         return what;
     }
+    return std::nullopt;
 }
 
 std::optional<entry> walker::next_argument() {

@@ -71,7 +71,8 @@ public:
     walker(std::vector<std::string> sources, std::string destination,
            reporter &report, counters &counts);
 
-    /// The next entry; its directory counts it as busy.  Nothing at the end.
+    /// The next entry; its directory counts it as busy.  Nothing at the end, or
+    /// when a directory is finished: that has to be taken first.
     std::optional<entry> next();
 
     /// An entry has been dealt with.
