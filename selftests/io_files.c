@@ -140,11 +140,12 @@ TEST_F(file, cold)
 	ASSERT_EQ(0, posix_fadvise(self->fd, 0, 0, POSIX_FADV_RANDOM));
 	ASSERT_EQ(IO_PAGE, pread(self->fd, self->other, IO_PAGE, 0));
 	memset(self->buffer, POISON, SIZE);
-	o = IO(read_entry(self->fd, self->buffer, 65536, 0));
+	o = IO(read_entry(self->fd, self->buffer + 512, 65536, 0));
 	EXPECT_EQ(65536, o.result);
 	EXPECT_TRUE(variant->cached ? o.flags == KEVENT_EV_WORKER :
 				      right_way(variant, o.flags, 0));
-	EXPECT_EQ(-1, pattern_wrong(self->buffer, 65536, 1, 0));
+	EXPECT_EQ(-1, pattern_wrong(self->buffer + 512, 65536, 1, 0));
+	EXPECT_TRUE(all_bytes(self->buffer, 512, POISON));
 }
 
 /* Another descriptor's page cache and this one's way agree. */

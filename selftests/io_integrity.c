@@ -272,8 +272,10 @@ static void *work(void *arg)
 	int64_t end = now_ns() + LONG_NS;
 
 	for (l->rounds = 0; l->rounds < a->rounds && !l->wrong &&
-	     !__atomic_load_n(&a->w->stop, __ATOMIC_ACQUIRE); l->rounds++)
+	     !__atomic_load_n(&a->w->stop, __ATOMIC_ACQUIRE);) {
 		turn(a->w, a->thread, buffers, 1);
+		__atomic_add_fetch(&l->rounds, 1, __ATOMIC_RELAXED);
+	}
 	while (turn(a->w, a->thread, buffers, 0))
 		if (now_ns() > end + LONG_NS) {
 			wrong(l, "an event never came", 0, 0);
@@ -417,14 +419,18 @@ TEST_F(integrity, kills)
 	struct work *w = self->w;
 
 	for (round = 0; round < scaled(16); round++) {
-		pid_t child = fork();
+		pid_t child;
 
+		w->ledger[0].rounds = 0;
+		child = fork();
 		if (!child) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			run_threads(w, ~0U);
 			_exit(0);
 		}
-		nap_ns((5 + mix(round) % 40) * NSEC_PER_MSEC);
+		EXPECT_TRUE(EVENTUALLY(__atomic_load_n(&w->ledger[0].rounds,
+						       __ATOMIC_RELAXED) > 1));
+		nap_ns(mix(round) % 40 * NSEC_PER_MSEC);
 		kill(child, SIGKILL);
 		ASSERT_EQ(128 + SIGKILL, reap(child));
 		for (t = 0; t < THREADS; t++) {

@@ -405,7 +405,7 @@ SAME(direct, 0, IO_PAGE);
 SAME(block);
 SAME(block_direct, 0, IO_PAGE);
 SAME(proc);
-SAME(proc_status);
+SAME(proc_status, 1);	/* has a plain read alone */
 SAME(sysfs);
 SAME(sealed);
 SAME(pipe_in);
@@ -418,7 +418,7 @@ SAME(unconnected);
 SAME(listening);
 SAME(tty);
 SAME(tty_gone);
-SAME(eventfd);
+SAME(eventfd, 1);	/* has a plain write alone */
 SAME(epoll, 1);
 SAME(queue, 1);
 SAME(inotify, 1);
@@ -473,21 +473,17 @@ static int64_t by_call(const struct kevent_change *c)
 	return r < 0 ? -errno : r;
 }
 
-/* One that waits where the call says EAGAIN. */
-static int64_t by_request(int q, struct kevent_change c)
+/* It waits where the call says EAGAIN; then it is cancelled. */
+static int64_t by_request(int q, struct kevent_change c, int64_t want)
 {
 	struct ukevent ev;
 	int result = change(q, &c);
 
 	if (result < 0)
 		return c.id ? IO_WRONG : result;
-	if (get(q, &ev, 1, 1, SHORT_NS) != 1) {
-		if (cancel_id(q, c.id) == 0 && get_one(q, &ev) == 1 &&
-		    ev.result == -ECANCELED)
-			return -EAGAIN;
-		if (get_one(q, &ev) != 1)
-			return IO_WRONG;
-	}
+	if (get(q, &ev, 1, 1, want == -EAGAIN ? SHORT_NS : LONG_NS) != 1)
+		return cancel_id(q, c.id) == 0 && get_one(q, &ev) == 1 &&
+		       ev.result == -ECANCELED ? -EAGAIN : IO_WRONG;
 	return ev.id == c.id && ev.kind == c.kind ? ev.result : IO_WRONG;
 }
 
@@ -497,16 +493,17 @@ static int64_t always_wrong(int q, const struct kevent_change *c)
 	static char page[IO_PAGE] __attribute__((aligned(IO_PAGE)));
 	int write = c->kind == KEVENT_KIND_WRITE || c->kind == KEVENT_KIND_WRITEV;
 	struct kevent_change plain = io_entry(write ? KEVENT_KIND_WRITE :
-					      KEVENT_KIND_READ, c->fd, page, 0, 0);
-	int64_t call = by_call(&plain), request = by_request(q, plain);
+					      KEVENT_KIND_READ, c->fd, page,
+					      IO_PAGE, 0);
+	int64_t call = by_call(&plain);
 
-	return call < 0 || request < 0 ? request : 0;
+	return call < 0 && by_request(q, plain, call) == call ? call : 0;
 }
 
 #define EXPECT_SAME(what, entry) do {					\
 	struct kevent_change __c = (entry);				\
 	int64_t __want = by_call(&__c);					\
-	int64_t __got = by_request(self->q.fd, __c);			\
+	int64_t __got = by_request(self->q.fd, __c, __want);		\
 	/* A request that will wait has its buffer looked at before. */	\
 	if (__want == -EAGAIN && __got == -EFAULT)			\
 		__want = __got;						\
@@ -805,6 +802,47 @@ TEST_F(submit, chain_with_others)
 	for (i = 0; i < 2; i++)
 		EXPECT_EQ(ev[i].cookie ? 8 : 50, ev[i].result);
 	EXPECT_EQ(0, remove_id(self->q.fd, c[1].id));
+}
+
+/* What an entry closes, the next ones do not find. */
+TEST_F(submit, closed_in_array)
+{
+	struct kevent_change c[3];
+	uint64_t id;
+	int fds[2];
+
+	ASSERT_EQ(0, pipe2(fds, O_CLOEXEC));
+	ASSERT_EQ(0, add_file(self->q.fd, fds[0], EPOLLIN, 0, 1, &id));
+	c[0] = c[2] = read_entry(fds[0], self->buffer, 1, 0);
+	c[1] = (struct kevent_change){ .op = KEVENT_OP_REMOVE, .id = id,
+				       .flags = KEVENT_CLOSE_FD, .fd = fds[0] };
+	ASSERT_EQ(3, changes(self->q.fd, c, 3));
+	EXPECT_EQ(0, c[0].result);
+	EXPECT_EQ(0, c[1].result);
+	EXPECT_EQ(-EBADF, c[2].result);
+	EXPECT_EQ(0, cancel_id(self->q.fd, c[0].id));
+	EXPECT_EQ(1, get_soon(self->q.fd));
+	close(fds[1]);
+}
+
+/* What must be done by its caller cannot be a link. */
+TEST_F(submit, chain_of_proc)
+{
+	int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+	struct kevent_change c[2] = {
+		read_entry(fd, self->buffer, 10, 0),
+		read_entry(self->fd, self->buffer, 10, 0),
+	};
+
+	c[0].flags = KEVENT_LINK;
+	ASSERT_EQ(2, changes(self->q.fd, c, 2));
+	EXPECT_EQ(-EOPNOTSUPP, c[0].result);
+	EXPECT_EQ(-ECANCELED, c[1].result);
+	EXPECT_EQ(0, get_soon(self->q.fd));
+	EXPECT_EQ(0, requests_of(&self->q, 0));
+	c[0].flags = 0;
+	EXPECT_EQ(10, IO(c[0]).result);
+	close(fd);
 }
 
 /* A descriptor of a child that has its own table is the child's. */
