@@ -147,7 +147,8 @@ void kevent_server::write_statistics() const {
     for (const auto &worker : world_.workers)
         numbers.push_back(worker->numbers());
     write_whole(wanted_.stats,
-                to_json(numbers, kernel_.collects(), kernel_.changes()));
+                to_json(numbers, {kernel_.collects(), kernel_.changes(),
+                                  kernel_.submits()}));
 }
 
 } // namespace httpd

@@ -78,13 +78,13 @@ std::uint64_t lost(const std::vector<snapshot> &threads) {
 } // namespace
 
 std::string to_json(const std::vector<snapshot> &threads,
-                    std::uint64_t collects, std::uint64_t changes) {
+                    const ioctl_counts &made) {
     const auto from_rings =
         sum(threads, [](auto &t) { return t.ring.ring_events; });
     const auto by_ioctl =
         sum(threads, [](auto &t) { return t.ring.level_events; });
     const auto events = from_rings + by_ioctl;
-    const auto ioctls = collects + changes;
+    const auto ioctls = made.collects + made.changes;
     ordered_json out{
         {"requests", sum(threads, [](auto &t) { return t.sent.requests; })},
         {"bytes", sum(threads, [](auto &t) { return t.sent.bytes; })},
@@ -95,8 +95,9 @@ std::string to_json(const std::vector<snapshot> &threads,
         {"ring_events", from_rings},
         {"level_events", by_ioctl},
         {"ioctls", ioctls},
-        {"ioctls_collect", collects},
-        {"ioctls_change", changes},
+        {"ioctls_collect", made.collects},
+        {"ioctls_change", made.changes},
+        {"ioctls_submit", made.submits},
         {"ioctls_per_1000_events",
          1000.0 * static_cast<double>(ioctls) /
              static_cast<double>(std::max<std::uint64_t>(events, 1))},

@@ -69,9 +69,15 @@ struct snapshot {
     ring_counts ring;
 };
 
-/// Numbers of all threads, as JSON.  @p collects and @p changes: ioctls that
-/// the whole process made.
+/// Ioctls that the whole process made.
+struct ioctl_counts {
+    std::uint64_t collects = 0;
+    std::uint64_t changes = 0;
+    std::uint64_t submits = 0; ///< of the changes: arrays of requests
+};
+
+/// Numbers of all threads, as JSON.
 std::string to_json(const std::vector<snapshot> &threads,
-                    std::uint64_t collects, std::uint64_t changes);
+                    const ioctl_counts &made);
 
 } // namespace httpd

@@ -77,7 +77,8 @@ snapshot thread(std::uint64_t posted, std::uint64_t claimed,
 
 TEST(Statistics, CountWhatWasLost) {
     const auto lost = [](const std::vector<snapshot> &threads) {
-        return nlohmann::json::parse(to_json(threads, 0, 0))["lost"].get<int>();
+        return nlohmann::json::parse(to_json(threads, {0, 0, 0}))["lost"]
+            .get<int>();
     };
     EXPECT_EQ(lost({thread(10, 10, 10), thread(9, 7, 7)}), 0);
     EXPECT_EQ(lost({thread(10, 10, 8), thread(9, 7, 8)}), 3);
@@ -92,7 +93,7 @@ TEST(Statistics, AddUpThreads) {
     one.sent.count(200);
     one.sent.count(404);
     const auto all =
-        nlohmann::json::parse(to_json({one, thread(100, 100, 100)}, 9, 1));
+        nlohmann::json::parse(to_json({one, thread(100, 100, 100)}, {9, 1, 0}));
     EXPECT_EQ(all["events"], 200);
     EXPECT_EQ(all["ioctls_per_1000_events"], 50.0);
     EXPECT_EQ(all["requests"], 2);
