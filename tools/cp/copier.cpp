@@ -6,10 +6,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <cstdio>
+#include <climits>
 #include <cstring>
 #include <fcntl.h>
-#include <climits>
 #include <fmt/format.h>
 #include <new>
 #include <optional>
@@ -381,8 +380,8 @@ std::error_code copier::open(file &one) {
     const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
     const int from = what.in->from();
     if (options_->direct)
-        one.from = descriptor(
-            ::openat(from, what.from.c_str(), flags | O_DIRECT));
+        one.from =
+            descriptor(::openat(from, what.from.c_str(), flags | O_DIRECT));
     one.direct = static_cast<bool>(one.from);
     if (!one.from)
         one.from = descriptor(::openat(from, what.from.c_str(), flags));
@@ -431,15 +430,14 @@ task<> copier::copy_file(entry &what, std::shared_ptr<inode> links,
         static_cast<std::uint64_t>(one->meta.st_blocks) * 512 < size;
     one->size = size;
     const bool whole = size <= buffer.size() && !sparse;
-    if (!error && !whole &&
-        ::ftruncate(one->to.get(), one->meta.st_size) < 0)
+    if (!error && !whole && ::ftruncate(one->to.get(), one->meta.st_size) < 0)
         error = last_error();
     bool held = false;
     extent piece{0, size};
     if (!error) {
-        one->rest = pieces(size, buffer.size(), one->direct ? page : 1,
-                           sparse ? data_of(one->from.get(), size)
-                                  : pieces::finder());
+        one->rest =
+            pieces(size, buffer.size(), one->direct ? page : 1,
+                   sparse ? data_of(one->from.get(), size) : pieces::finder());
         const std::lock_guard guard(lock_);
         held = more_of(*one, piece);
         if (size == 0) {
@@ -524,8 +522,7 @@ task<> copier::finish(std::shared_ptr<file> one) {
 }
 
 task<> copier::finish(std::shared_ptr<directory> one) {
-    auto error =
-        restore(::dirfd(one->stream.get()), one->to.get(), one->meta);
+    auto error = restore(::dirfd(one->stream.get()), one->to.get(), one->meta);
     if (!error && options_->sync)
         error = (co_await transfer(kevent::fsync(one->to.get()))).error();
     if (error && error != cancelled)
@@ -602,17 +599,16 @@ std::error_code copier::link(const entry &what, const inode &to) {
 
 // --- what is neither
 
-std::error_code copier::copy_other(const entry &what,
-                                   const struct stat &meta) {
+std::error_code copier::copy_other(const entry &what, const struct stat &meta) {
     if (const auto error = occupied(what, meta))
         return error;
     const int in = what.in->to.get();
     const auto name = hidden();
     if (S_ISLNK(meta.st_mode)) {
-        std::string to(static_cast<std::size_t>(
-                           std::max<off_t>(meta.st_size, PATH_MAX)) +
-                           1,
-                       0);
+        std::string to(
+            static_cast<std::size_t>(std::max<off_t>(meta.st_size, PATH_MAX)) +
+                1,
+            0);
         const auto size = ::readlinkat(what.in->from(), what.from.c_str(),
                                        to.data(), to.size() - 1);
         if (size < 0)

@@ -58,7 +58,8 @@ private:
                                         bool last);
     kevent::task<std::error_code> copy(file &one, extent piece,
                                        std::span<std::byte> buffer, bool whole);
-    kevent::task<std::error_code> stream(file &one, std::span<std::byte> buffer);
+    kevent::task<std::error_code> stream(file &one,
+                                         std::span<std::byte> buffer);
     kevent::task<> copy_piece(std::shared_ptr<file> one, extent piece,
                               std::span<std::byte> buffer, bool whole = false);
     kevent::task<> copy_entry(entry what, std::span<std::byte> buffer,

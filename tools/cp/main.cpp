@@ -150,8 +150,8 @@ void print_stats(const session &all, const httpd::counting_kernel &system,
     fmt::print("copied: {} files, {} directories, {} in {:.2f} s, {}/s\n",
                counts.files.load(), counts.directories.load(),
                cp::human(counts.bytes), took,
-               cp::human(static_cast<std::uint64_t>(
-                   static_cast<double>(data) / took)));
+               cp::human(static_cast<std::uint64_t>(static_cast<double>(data) /
+                                                    took)));
     fmt::print("of these: {} hard links, {} skipped, {} of holes, {} failed\n",
                counts.links.load(), counts.skipped.load(),
                cp::human(counts.holes), all.report.failures());
@@ -213,9 +213,8 @@ int run(cp::options wanted) {
             counted.emplace(all);
         std::vector<std::jthread> threads;
         for (unsigned i = 1; i < wanted.threads; i++)
-            threads.emplace_back([&, i] {
-                run_loop(all, *queue, i, signals.get(), counts[i]);
-            });
+            threads.emplace_back(
+                [&, i] { run_loop(all, *queue, i, signals.get(), counts[i]); });
         run_loop(all, *queue, 0, signals.get(), counts[0]);
     }
     all.report.erase();

@@ -37,8 +37,9 @@ std::vector<char> answer(Get get) {
 
 /// Their list is names, each with a zero at its end.
 std::error_code copy_attributes(int from, int to) {
-    const auto names = answer(
-        [=](char *out, std::size_t size) { return ::flistxattr(from, out, size); });
+    const auto names = answer([=](char *out, std::size_t size) {
+        return ::flistxattr(from, out, size);
+    });
     for (const char *name = names.data(), *end = name + names.size();
          name != end; name += std::strlen(name) + 1) {
         const auto value = answer([=](char *out, std::size_t size) {
@@ -65,8 +66,9 @@ mode_t give_owner(const struct stat &meta, Change change_owner) {
 } // namespace
 
 std::error_code restore(int from, int to, const struct stat &meta) {
-    const auto mode = give_owner(
-        meta, [=](uid_t user, gid_t group) { return ::fchown(to, user, group); });
+    const auto mode = give_owner(meta, [=](uid_t user, gid_t group) {
+        return ::fchown(to, user, group);
+    });
     if (const auto error = copy_attributes(from, to))
         return error;
     const timespec times[] = {meta.st_atim, meta.st_mtim};

@@ -55,8 +55,8 @@ std::optional<double> time_left(const progress &now) {
 
 namespace {
 std::string bar(double share, unsigned columns) {
-    const auto full = static_cast<unsigned>(std::clamp(share, 0.0, 1.0) *
-                                            (columns - 2));
+    const auto full =
+        static_cast<unsigned>(std::clamp(share, 0.0, 1.0) * (columns - 2));
     return fmt::format("[{:=<{}}{:<{}}]", "", full, "", columns - 2 - full);
 }
 
@@ -93,7 +93,8 @@ std::string line_of(const progress &now, unsigned columns) {
                    " " + text;
     }
     // The last column stays free: some terminals would go to the next line.
-    text.resize(std::min<std::size_t>(text.size(), columns > 1 ? columns - 1 : 0));
+    text.resize(
+        std::min<std::size_t>(text.size(), columns > 1 ? columns - 1 : 0));
     return text;
 }
 

@@ -48,8 +48,7 @@ TEST(Pieces, OfAFileWithoutHoles) {
 
 TEST(Pieces, LeaveHolesOut) {
     pieces some(100, 10, 1, has({{15, 32}, {60, 61}}, 100));
-    EXPECT_EQ(all_of(some),
-              (extents{{15, 20}, {20, 30}, {30, 32}, {60, 61}}));
+    EXPECT_EQ(all_of(some), (extents{{15, 20}, {20, 30}, {30, 32}, {60, 61}}));
     while (some.next()) {
     }
     EXPECT_EQ(some.holes(), 100U - 18);
@@ -247,8 +246,9 @@ TEST(Options, SourcesAndDestination) {
 TEST(Options, Refused) {
     using words = std::vector<std::string>;
     for (const auto &bad :
-         {words{}, words{"a"}, words{"a", ""}, words{"--buffer", "5000", "a", "b"},
-          words{"--depth", "0", "a", "b"}, words{"--nonsense", "a", "b"}}) {
+         {words{}, words{"a"}, words{"a", ""},
+          words{"--buffer", "5000", "a", "b"}, words{"--depth", "0", "a", "b"},
+          words{"--nonsense", "a", "b"}}) {
         int status = 0;
         EXPECT_FALSE(parsed(bad, status));
         EXPECT_NE(status, 0);

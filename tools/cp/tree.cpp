@@ -21,7 +21,7 @@ bool is_dots(const char *name) {
 bool encloses(const struct stat &what, int fd) {
     descriptor at(::openat(fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
     struct stat here {};
-    for (struct stat before {}; at && ::fstat(at.get(), &here) == 0;
+    for (struct stat before{}; at && ::fstat(at.get(), &here) == 0;
          before = here) {
         if (same(here, what))
             return true;
@@ -41,8 +41,8 @@ walker::walker(std::vector<std::string> sources, std::string destination,
       report_(&report),
       counts_(&counts) {
     struct stat found {};
-    is_directory_ = ::stat(destination_.c_str(), &found) == 0 &&
-                    S_ISDIR(found.st_mode);
+    is_directory_ =
+        ::stat(destination_.c_str(), &found) == 0 && S_ISDIR(found.st_mode);
 }
 
 std::optional<entry> walker::next() {
@@ -68,9 +68,8 @@ std::optional<entry> walker::next() {
         entry what{in, found->d_name, found->d_name};
         auto type = found->d_type;
         struct stat meta {};
-        if (type == DT_UNKNOWN &&
-            ::fstatat(in->from(), what.from.c_str(), &meta,
-                      AT_SYMLINK_NOFOLLOW) == 0)
+        if (type == DT_UNKNOWN && ::fstatat(in->from(), what.from.c_str(),
+                                            &meta, AT_SYMLINK_NOFOLLOW) == 0)
             type = IFTODT(meta.st_mode);
         if (type == DT_DIR) {
             descend(what, false);
@@ -105,8 +104,8 @@ std::optional<entry> walker::next_argument() {
     auto in = std::make_shared<directory>();
     in->to = descriptor(::open(goes.parent.c_str(), reading));
     if (!in->to)
-        in->to = descriptor(::open(goes.parent.c_str(),
-                                   O_PATH | O_DIRECTORY | O_CLOEXEC));
+        in->to = descriptor(
+            ::open(goes.parent.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (!in->to || ::fstat(in->to.get(), &in->copy) < 0) {
         report_->failed(goes.parent, last_error());
         return std::nullopt;
@@ -126,9 +125,9 @@ void walker::descend(const entry &what, bool argument) {
     const auto error = enter(what, argument, *made);
     if (error) {
         report_->failed(error == kevent::errno_code(EEXIST) ? what.destination()
-                                                  : what.source(),
+                                                            : what.source(),
                         error == kevent::errno_code(EEXIST) ? "is no directory"
-                                                  : error.message());
+                                                            : error.message());
         return;
     }
     if (!made->to) // an objection, which was reported

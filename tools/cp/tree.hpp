@@ -85,8 +85,8 @@ private:
     std::optional<entry> next_argument();
     void descend(const entry &what, bool argument);
     std::error_code enter(const entry &what, bool argument, directory &made);
-    [[nodiscard]] std::string objection(const entry &what, const directory &made,
-                                        bool argument) const;
+    [[nodiscard]] std::string
+    objection(const entry &what, const directory &made, bool argument) const;
     void pop();
     void close_some();
     static std::error_code reopen(directory &parent, const directory &child);
@@ -96,10 +96,10 @@ private:
     bool is_directory_ = false;
     reporter *report_;
     counters *counts_;
-    std::vector<std::string> taken_;                  // names of arguments
-    std::vector<struct stat> roots_;                  // of the copy
-    std::vector<std::shared_ptr<directory>> levels_;  // outermost first
-    std::size_t opened_ = 0;                          // of levels_
+    std::vector<std::string> taken_;                 // names of arguments
+    std::vector<struct stat> roots_;                 // of the copy
+    std::vector<std::shared_ptr<directory>> levels_; // outermost first
+    std::size_t opened_ = 0;                         // of levels_
     std::list<std::shared_ptr<directory>> finished_;
 };
 
