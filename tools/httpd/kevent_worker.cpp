@@ -318,6 +318,7 @@ void kevent_worker::feed() {
 void kevent_worker::rest(peer &who) {
     if (!who.talk.moved() && who.link::is_linked())
         return;
+    who.suspect = false;
     idle_.touch(who, coarse_now());
     set_next_alarm();
 }
@@ -360,7 +361,8 @@ bool kevent_worker::expire(deadlines<peer> &list) {
     const auto now = coarse_now();
     while (auto *who = list.overdue(now)) {
         if (has_stalled(*who)) {
-            if (ring().backlog() != 0)
+            // Its event is in the ring, or may be about to be.
+            if (ring().backlog() != 0 || !std::exchange(who->suspect, true))
                 return false;
             counts_.stalled++;
         }

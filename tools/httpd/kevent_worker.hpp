@@ -115,7 +115,8 @@ struct kevent_peer final : kevent::handler, link, buffer_link {
     std::uint64_t id = 0; ///< of its source; 0: not adopted yet
     instant touched = 0;
     bool lingers = false;
-    bool closed = false; ///< later events may still come
+    bool suspect = false; ///< was ready when it was to time out
+    bool closed = false;  ///< later events may still come
 };
 
 /// Accepts connections on a socket of its own, places them on rings, and serves
