@@ -408,7 +408,10 @@ static long kev_change_one(struct kev_submission *s, struct kevent_change *c)
 	if (c->flags & ~op->flags ||
 	    (op->fields != ~0U && kev_fields(c) & ~op->fields))
 		return -EINVAL;
-	return op->change ? op->change(s->q, c) : kev_submit(s, c);
+	if (!op->change)
+		return kev_submit(s, c);
+	kev_chain_end(s); /* first: closing the queue waits for it */
+	return op->change(s->q, c);
 }
 
 /* Word by word: short copies are faster so than by copy_from_user(). */

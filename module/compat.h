@@ -13,6 +13,7 @@
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/net.h>
+#include <linux/rcupdate.h>
 #include <linux/sched/mm.h>
 #include <linux/uio.h>
 #include <linux/version.h>
@@ -46,6 +47,11 @@ static inline void hrtimer_setup(struct hrtimer *timer,
 	hrtimer_init(timer, clock, mode);
 	timer->function = function;
 }
+#endif
+
+/* Some kernels zero what is on the stack, unless told that it is set before use. */
+#ifndef __uninitialized
+#define __uninitialized __attribute__((__uninitialized__))
 #endif
 
 /* The callback of a kiocb, defined as KEV_KI_COMPLETE(name, iocb, res) { ... } */
@@ -139,6 +145,26 @@ static inline struct mem_cgroup *kev_set_memcg(struct mem_cgroup *memcg)
 #else
 #define kev_set_memcg set_active_memcg
 #endif
+
+/* CONTEXT: RCU */
+static inline struct mem_cgroup *kev_task_memcg(struct task_struct *task)
+{
+#ifdef CONFIG_MEMCG
+	return mem_cgroup_from_task(task);
+#else
+	return NULL;
+#endif
+}
+
+/* Until no task is preempted in code that it was in before. */
+static inline void kev_synchronize_tasks(void)
+{
+#ifdef CONFIG_TASKS_RCU
+	synchronize_rcu_tasks();
+#else
+	synchronize_rcu();
+#endif
+}
 
 #ifdef CONFIG_BLK_CGROUP
 static inline struct cgroup_subsys_state *kev_current_blkcg(void)

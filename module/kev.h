@@ -187,6 +187,7 @@ struct kev_ring {
 	u32 requests;	  /* in flight, or done and on @pending */
 	u32 credit;	  /* of the user's limit, taken in advance */
 	u64 last_request; /* count of their ids */
+	u64 seed;	  /* of the hash by which they are found; constant */
 	struct kev_request *spares;
 	u32 nr_spares;
 	struct hlist_head inflight[1 << KEV_INFLIGHT_BITS]; /* by id */

@@ -30,6 +30,7 @@
  */
 #include <linux/backing-dev.h>
 #include <linux/cred.h>
+#include <linux/hash.h>
 #include <linux/magic.h>
 #include <linux/mount.h>
 #include <linux/sched/signal.h>
@@ -43,6 +44,7 @@
 #define KEV_BLOCKING_WRITE 4096
 
 static struct kmem_cache *kev_request_cache;
+static bool kev_requests_used; /* a device or worker may have had one */
 
 static struct kev_request *to_request(struct kev_item *item)
 {
@@ -201,7 +203,7 @@ static bool kev_origin_current(const struct kev_origin *o)
 	if (o->cred != current_cred())
 		return false;
 	rcu_read_lock();
-	same = o->memcg == mem_cgroup_from_task(current) &&
+	same = o->memcg == kev_task_memcg(current) &&
 	       o->blkcg == kev_task_blkcg(current);
 	rcu_read_unlock();
 	return same;
@@ -229,6 +231,7 @@ static struct kev_origin *kev_origin_new(struct kev_queue *q)
 
 	if (ret)
 		return ERR_PTR(ret);
+	WRITE_ONCE(kev_requests_used, true);
 	o = kzalloc(sizeof(*o), GFP_KERNEL_ACCOUNT);
 	if (!o)
 		return ERR_PTR(-ENOMEM);
@@ -261,6 +264,9 @@ static struct kev_origin *kev_origin_get(struct kev_submission *s)
 }
 
 /* --- the buffer --- */
+
+/* Pages pinned, or let go, at a time with interrupts off */
+#define KEV_PIN_BATCH 256
 
 /**
  * struct kev_buffer - the caller's memory, during submission
@@ -306,9 +312,12 @@ static void kev_mark_dirty(const struct kev_request *req)
 {
 	u32 i;
 
-	for (i = 0; i < req->nr_vecs; i++)
+	for (i = 0; i < req->nr_vecs; i++) {
+		if (unlikely(i && i % KEV_PIN_BATCH == 0))
+			cond_resched();
 		if (!PageDirty(req->vecs[i].bv_page))
 			set_page_dirty_lock(req->vecs[i].bv_page);
+	}
 }
 
 static bool kev_all_dirty(const struct kev_request *req)
@@ -321,34 +330,36 @@ static bool kev_all_dirty(const struct kev_request *req)
 	return true;
 }
 
-static void kev_unpin(struct kev_request *req)
+static void kev_unpin(struct kev_request *req, bool may_sleep)
 {
 	u32 i;
 
-	for (i = 0; i < req->nr_vecs; i++)
+	for (i = 0; i < req->nr_vecs; i++) {
+		if (unlikely(i && i % KEV_PIN_BATCH == 0 && may_sleep))
+			cond_resched();
 		unpin_user_page(req->vecs[i].bv_page);
+	}
 	if (req->vecs != req->small)
 		kvfree(req->vecs);
 	req->nr_vecs = 0;
 	req->vecs = NULL;
 }
 
-static int kev_pin_pages(struct kev_request *req, unsigned long start, u32 n,
+static int kev_pin_pages(struct kev_request *req, unsigned long start, int n,
 			 struct page **pages)
 {
 	unsigned int gup = req->write ? 0 : FOLL_WRITE;
-	int got = -EFAULT;
+	int got, more;
 
-	/* A peer may let us wait for long. */
-	if (req->way == KEV_WAY_READY)
-		got = pin_user_pages_fast(start, n, gup | FOLL_LONGTERM, pages);
-	if (got <= 0)
-		got = pin_user_pages_fast(start, n, gup, pages);
-	return got;
+	if (likely(req->way != KEV_WAY_READY))
+		return pin_user_pages_fast(start, n, gup, pages);
+	/* A peer may let us wait for long; not all memory can be pinned for that. */
+	got = max(pin_user_pages_fast(start, n, gup | FOLL_LONGTERM, pages), 0);
+	if (got == n)
+		return got;
+	more = pin_user_pages_fast(start + got * PAGE_SIZE, n - got, gup, pages + got);
+	return got + max(more, 0);
 }
-
-/* Pages pinned at a time, with interrupts off */
-#define KEV_PIN_BATCH 256
 
 /*
  * Returns how many bytes were pinned; fewer before a bad address.  The addresses of
@@ -375,6 +386,7 @@ static size_t kev_pin_piece(struct kev_request *req, unsigned long start, size_t
 			done += v->bv_len;
 		}
 		req->nr_vecs += i;
+		cond_resched();
 	} while (i == n && done < len);
 	return done;
 }
@@ -480,25 +492,30 @@ static void kev_request_post(struct kev_request *req)
 
 static void kev_end_write(struct kev_request *req)
 {
-	struct super_block *sb;
+	struct super_block *sb = file_inode(req->iocb.ki_filp)->i_sb;
 
-	if (!req->writing)
-		return;
 	req->writing = false;
-	sb = file_inode(req->iocb.ki_filp)->i_sb;
 	__sb_writers_acquired(sb, SB_FREEZE_WRITE); /* lockdep: on its behalf */
 	sb_end_write(sb);
 }
 
-static void kev_request_drop(struct kev_request *req)
+/*
+ * A file that nobody else has is closed before the event is posted, in a worker:
+ * no queue is among them.
+ */
+static void kev_request_drop(struct kev_request *req, bool may_sleep)
 {
-	kev_unpin(req);
-	if (req->hooked) {
+	struct file *file = req->iocb.ki_filp;
+
+	kev_unpin(req, may_sleep);
+	if (unlikely(req->hooked)) {
 		kev_unhook(&req->wait);
 		kev_watch_detach(&req->wait);
 	}
-	if (req->iocb.ki_filp)
-		fput(req->iocb.ki_filp);
+	if (may_sleep && file && current->flags & PF_KTHREAD)
+		__fput_sync(file);
+	else if (likely(file))
+		fput(file);
 	kev_origin_put(req->origin);
 }
 
@@ -506,7 +523,7 @@ static void kev_request_drop(struct kev_request *req)
 static bool kev_must_settle(const struct kev_request *req)
 {
 	return req->hooked || req->nr_vecs > KEV_PIN_BATCH ||
-	       is_vmalloc_addr(req->vecs) ||
+	       is_vmalloc_addr(req->vecs) || file_count(req->iocb.ki_filp) == 1 ||
 	       (req->transfer && !req->write && !kev_all_dirty(req));
 }
 
@@ -518,19 +535,20 @@ void kev_request_finish(struct kev_request *req, bool may_sleep)
 	}
 	if (may_sleep && req->transfer && !req->write)
 		kev_mark_dirty(req);
-	kev_request_drop(req);
+	kev_request_drop(req, may_sleep);
 	kev_request_post(req);
 }
 
-/* The device or file system could not take it without waiting after all. */
+/*
+ * The device or file system could not take it without waiting after all: -EAGAIN, or
+ * -EOPNOTSUPP of a device that knows no nonblocking requests.
+ */
 static bool kev_request_again(struct kev_request *req)
 {
 	struct kev_ring *r = kev_ring_at(req);
 	unsigned long flags;
 
-	/* Devices that know no nonblocking requests say -EOPNOTSUPP. */
-	if (req->way != KEV_WAY_DIRECT || !(req->iocb.ki_flags & IOCB_NOWAIT) ||
-	    (req->res != -EAGAIN && req->res != -EOPNOTSUPP))
+	if (req->way != KEV_WAY_DIRECT || !(req->iocb.ki_flags & IOCB_NOWAIT))
 		return false;
 	refcount_set(&req->refs, 1);
 	spin_lock_irqsave(&r->lock, flags);
@@ -543,9 +561,12 @@ static void kev_request_put(struct kev_request *req, bool may_sleep)
 {
 	if (!refcount_dec_and_test(&req->refs))
 		return;
-	kev_end_write(req);
-	if (!kev_request_again(req))
-		kev_request_finish(req, may_sleep);
+	if (unlikely(req->writing))
+		kev_end_write(req);
+	if (unlikely(req->res == -EAGAIN || req->res == -EOPNOTSUPP) &&
+	    kev_request_again(req))
+		return;
+	kev_request_finish(req, may_sleep);
 }
 
 static bool kev_interrupted(ssize_t res)
@@ -557,6 +578,8 @@ static bool kev_interrupted(ssize_t res)
 /* What the caller sees of @res, after a part was transferred during submission. */
 static ssize_t kev_result(struct kev_request *req, ssize_t res)
 {
+	if (!req->iocb.ki_filp) /* a nop says what it was told */
+		return res;
 	if (res < 0 && req->done)
 		return req->done;
 	if (kev_interrupted(res))
@@ -606,14 +629,14 @@ static ssize_t kev_transfer(struct kev_request *req, struct iov_iter *iter, int 
 		return flags & IOCB_NOWAIT ? -EAGAIN : -EINTR;
 	iocb->ki_flags |= IOCB_WRITE;
 	ret = kev_iter_write(iocb->ki_filp, iocb, iter);
-	if (ret != -EIOCBQUEUED)
+	if (ret != -EIOCBQUEUED && req->writing)
 		kev_end_write(req);
 	return ret;
 }
 
 static ssize_t kev_transfer_pinned(struct kev_request *req, int flags)
 {
-	struct iov_iter iter;
+	struct iov_iter iter __uninitialized;
 
 	if (req->way == KEV_WAY_DIRECT)
 		req->wait.item.ev.flags |= KEVENT_EV_DIRECT;
@@ -754,7 +777,8 @@ void kev_request_performed(struct kev_request *req, ssize_t res)
 {
 	bool again = req->way == KEV_WAY_READY && res == -EAGAIN;
 
-	if (res != -EIOCBQUEUED && !(again && kev_request_rewait(req))) {
+	if (!(req->transfer && res == -EIOCBQUEUED) &&
+	    !(again && kev_request_rewait(req))) {
 		req->res = kev_result(req, again ? -EINTR : res);
 		kev_request_put(req, true);
 	}
@@ -802,8 +826,8 @@ static int kev_way_of(const struct kev_request *req, struct file *file)
 
 	if (S_ISREG(inode->i_mode) && !kev_may_delegate(file))
 		return KEV_WAY_CALLER;
-	if (!req->transfer)
-		return KEV_WAY_WORKER;
+	if (!req->transfer) /* without fsync() the answer is known */
+		return file->f_op->fsync ? KEV_WAY_WORKER : KEV_WAY_CALLER;
 	if (S_ISREG(inode->i_mode) || S_ISBLK(inode->i_mode))
 		return file->f_flags & O_DIRECT ? KEV_WAY_DIRECT : KEV_WAY_WORKER;
 	if (inode->i_sb->s_magic == ANON_INODE_FS_MAGIC && !kev_known_anonymous(file))
@@ -889,7 +913,7 @@ static int kev_request_open(struct kev_submission *s, struct kev_request *req,
 	if (c->offset && !(s->file->f_mode &
 			   (req->write ? FMODE_PWRITE : FMODE_PREAD)))
 		return -ESPIPE;
-	req->iocb.ki_filp = get_file(s->file);
+	WRITE_ONCE(req->iocb.ki_filp, get_file(s->file));
 	req->iocb.ki_flags = kev_iocb_flags(s->file);
 	req->iocb.ki_complete = NULL;
 	req->iocb.private = NULL;
@@ -958,25 +982,23 @@ static int kev_import_vector(struct kev_buffer *b, int rw, void __user *address,
 	return 0;
 }
 
-static int kev_import_single(struct kev_buffer *b, void __user *address, size_t len)
+/* Its address is looked at by whoever uses it. */
+static void kev_import_single(struct kev_buffer *b, void __user *address, size_t len)
 {
 	b->count = min_t(size_t, len, MAX_RW_COUNT);
-	if (!access_ok(address, b->count))
-		return -EFAULT;
 	b->fast[0] = (struct iovec){ address, b->count };
 	b->pieces = b->fast;
 	b->nr = 1;
-	return 0;
 }
 
 static int kev_request_import(struct kev_request *req, const struct kevent_change *c,
 			      struct kev_buffer *b)
 {
 	void __user *address = u64_to_user_ptr(c->addr);
-	int ret;
+	int ret = 0;
 
 	if (c->kind == KEVENT_KIND_READ || c->kind == KEVENT_KIND_WRITE)
-		ret = kev_import_single(b, address, c->len);
+		kev_import_single(b, address, c->len);
 	else
 		ret = kev_import_vector(b, req->write, address, c->len);
 	if (ret)
@@ -987,6 +1009,12 @@ static int kev_request_import(struct kev_request *req, const struct kevent_chang
 	if (req->way == KEV_WAY_READY && kev_nowait(req->iocb.ki_filp) < 0)
 		b->count = min_t(size_t, b->count, KEV_BLOCKING_WRITE);
 	return kev_limit_size(req, b);
+}
+
+/* Ids are given in order: without the seed a program could fill one bucket. */
+static struct hlist_head *kev_inflight(struct kev_ring *r, u64 id)
+{
+	return &r->inflight[hash_64(id ^ r->seed, KEV_INFLIGHT_BITS)];
 }
 
 /* What others may look at from now on. */
@@ -1004,7 +1032,7 @@ static void kev_request_list(struct kev_ring *r, struct kev_request *req)
 	req->held = KEV_SMALL_VECS;
 	req->state = KEV_REQ_SUBMIT;
 	req->cancelled = false;
-	hlist_add_head(&req->node, &r->inflight[count % ARRAY_SIZE(r->inflight)]);
+	hlist_add_head(&req->node, kev_inflight(r, req->wait.item.ev.id));
 }
 
 /* The rest. */
@@ -1123,7 +1151,7 @@ static void kev_request_withdraw(struct kev_request *req)
 {
 	struct kev_ring *r = kev_ring_at(req);
 
-	kev_request_drop(req);
+	kev_request_drop(req, true);
 	spin_lock_irq(&r->lock);
 	kev_request_unlist(req);
 	kev_request_gone(&req->wait.item);
@@ -1206,11 +1234,15 @@ static noinline bool kev_request_try(struct kev_request *req, struct kev_buffer 
 	flags = kev_try_flags(req);
 	if (flags < 0)
 		return false;
+	if (b->nr == 1 && !access_ok(b->pieces->iov_base, b->count)) {
+		req->res = -EFAULT;
+		return true;
+	}
 	iov_iter_init(&iter, req->write, b->pieces, b->nr, b->count);
 	req->res = kev_transfer(req, &iter, flags);
 	if (req->res == -EAGAIN && req->way != KEV_WAY_CALLER)
 		return false;
-	if (req->res <= 0)
+	if (req->res < 0)
 		return true;
 	req->done = req->res;
 	return kev_is_complete(req);
@@ -1334,7 +1366,7 @@ static int kev_request_go(struct kev_submission *s, struct kev_request *req,
 	if (linked && req->way == KEV_WAY_CALLER)
 		return -EOPNOTSUPP;
 	if (!linked && req->way != KEV_WAY_DIRECT && kev_request_try(req, b)) {
-		if (req->res == -EFAULT)
+		if (req->transfer && req->res == -EFAULT)
 			return -EFAULT;
 		return kev_request_done_inline(req);
 	}
@@ -1356,7 +1388,7 @@ static int kev_request_submit(struct kev_submission *s, struct kev_request *req,
 			      struct kevent_change *c)
 {
 	bool linked = c->flags & KEVENT_LINK || s->head;
-	struct kev_buffer b;
+	struct kev_buffer b __uninitialized;
 	int ret = 0;
 
 	b.count = 0;
@@ -1376,13 +1408,15 @@ static int kev_request_submit(struct kev_submission *s, struct kev_request *req,
 
 long kev_submit(struct kev_submission *s, struct kevent_change *c)
 {
-	struct kev_ring *r = kev_ring_of(s->q, c->ring);
+	struct kev_ring *r = s->ring;
 	struct kev_request *req;
 	u64 id;
 	int ret;
 
 	if (s->broken)
 		return -ECANCELED;
+	if (!r || r->index != c->ring)
+		r = kev_ring_of(s->q, c->ring);
 	if (!r || c->id)
 		return -EINVAL;
 	ret = kev_check_fields(c);
@@ -1456,7 +1490,7 @@ static bool kev_matches(const struct kev_request *req, const struct kev_which *w
 {
 	if (which->owner && READ_ONCE(req->owner) != which->owner)
 		return false;
-	return !which->file || req->iocb.ki_filp == which->file;
+	return !which->file || READ_ONCE(req->iocb.ki_filp) == which->file;
 }
 
 /* Returns how many were in time; goes on after each that must be interrupted. */
@@ -1504,9 +1538,13 @@ static bool kev_ring_has(struct kev_ring *r, const struct kev_which *which)
 
 	for (i = 0; i < ARRAY_SIZE(r->inflight) && !has; i++) {
 		spin_lock_irq(&r->lock);
-		hlist_for_each_entry(req, &r->inflight[i], node)
-			has |= kev_matches(req, which);
+		hlist_for_each_entry(req, &r->inflight[i], node) {
+			has = kev_matches(req, which);
+			if (has)
+				break;
+		}
 		spin_unlock_irq(&r->lock);
+		cond_resched();
 	}
 	return has;
 }
@@ -1525,9 +1563,6 @@ static void kev_cancel_and_wait(struct kev_queue *q, const struct kev_which *whi
 {
 	kev_cancel_matching(q, which);
 	wait_event(q->drain, !kev_queue_has(q, which));
-	/* What workers and devices had open last is closed now, not a tick later. */
-	if (!current->in_execve)
-		flush_delayed_fput();
 }
 
 /* ->flush */
@@ -1561,7 +1596,7 @@ static struct kev_request *kev_request_find(struct kev_ring *r, u64 id)
 	struct kev_request *req;
 
 	lockdep_assert_held(&r->lock);
-	hlist_for_each_entry(req, &r->inflight[id % ARRAY_SIZE(r->inflight)], node)
+	hlist_for_each_entry(req, kev_inflight(r, id), node)
 		if (req->wait.item.ev.id == id)
 			return req;
 	return NULL;
@@ -1629,6 +1664,8 @@ int kev_requests_init(void)
 
 void kev_requests_exit(void)
 {
-	synchronize_rcu(); /* completions that have posted their event */
+	/* Completions that have posted their event are on their way out. */
+	if (kev_requests_used)
+		kev_synchronize_tasks();
 	kmem_cache_destroy(kev_request_cache);
 }

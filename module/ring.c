@@ -2,6 +2,7 @@
 /* A node's ring: slots, the pending list, coalescing, the hint. */
 #include <linux/mm.h>
 #include <linux/moduleparam.h>
+#include <linux/random.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 
@@ -489,6 +490,7 @@ struct kev_ring *kev_ring_create(struct kev_queue *q, u32 index, int node,
 	r->index = index;
 	r->node = node;
 	r->mask = entries - 1;
+	get_random_bytes(&r->seed, sizeof(r->seed));
 	kev_timer_ring_init(r);
 	if (kev_ring_alloc_pages(r, entries)) {
 		kev_ring_free_pages(r);

@@ -513,7 +513,8 @@ struct kevent_change {
  * its own @result (with @id, which is what a program that wants it back needs).
  * Returns @done.  An entry that cannot be read or written ends the call, and so
  * does a fatal signal; it is an error of the call, EFAULT or EINTR, only if it
- * is the first.  An ADD whose answer could not be written is undone.
+ * is the first.  An ADD whose answer could not be written is undone; a SUBMIT is
+ * not, and its event comes.
  *
  * EBADFD, EINVAL, EFAULT, EINTR, E2BIG.
  */
