@@ -701,6 +701,27 @@ static int kev_request_hook(struct kev_request *req)
 	return ret ?: (__force int)ready;
 }
 
+/*
+ * A file that is ready and says -EAGAIN is being read by another (ttys do that), who
+ * may leave something and wake nobody: tried again, ever more rarely.
+ */
+static ssize_t kev_transfer_patiently(struct kev_request *req, int flags)
+{
+	u32 news = req->wait.item.events & ~(__force u32)(EPOLLERR | EPOLLHUP);
+	long delay = 1;
+	ssize_t ret;
+
+	for (;; delay *= 2) {
+		ret = kev_transfer_pinned(req, flags);
+		if (ret != -EAGAIN || delay > HZ ||
+		    !kev_poll_file(req->iocb.ki_filp, news))
+			return ret;
+		schedule_timeout_interruptible(delay);
+		if (signal_pending(current))
+			return -EINTR;
+	}
+}
+
 /* In a worker: -EAGAIN if the file is not ready. */
 static ssize_t kev_ready_transfer(struct kev_request *req)
 {
@@ -719,7 +740,7 @@ static ssize_t kev_ready_transfer(struct kev_request *req)
 	}
 	if (!ready)
 		return -EAGAIN;
-	return kev_transfer_pinned(req, max(flags, 0));
+	return kev_transfer_patiently(req, max(flags, 0));
 }
 
 /* CONTEXT: a worker, as the submitter */
