@@ -22,6 +22,8 @@ install(FILES
     ${CMAKE_CURRENT_BINARY_DIR}/kevent-config-version.cmake
     DESTINATION ${KEVENT_CONFIG_DIR})
 
+# Where the prefix is from there: an install can be moved.
+file(RELATIVE_PATH KEVENT_PC_PREFIX /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 configure_file(${CMAKE_CURRENT_LIST_DIR}/kevent.pc.in
     ${CMAKE_CURRENT_BINARY_DIR}/kevent.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/kevent.pc

@@ -28,6 +28,7 @@ int main(void)
 		if (event.cookie == 1)
 			return 0;
 		printf("%lld s\n", (long long)event.result);
+		fflush(stdout);
 	}
 	perror("hello");
 	return 1;

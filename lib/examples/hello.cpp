@@ -23,6 +23,7 @@ int main() try {
             if (event.cookie == 1)
                 return 0;
             std::printf("%lld s\n", static_cast<long long>(event.result));
+            std::fflush(stdout);
         }
     }
 } catch (const std::exception &error) {

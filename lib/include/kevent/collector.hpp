@@ -36,7 +36,7 @@ struct collector_statistics {
     std::uint64_t ring_events = 0;  ///< taken from mapped rings
     std::uint64_t level_events = 0; ///< stored by the ioctl
     std::uint64_t steals = 0;       ///< of ring_events: not from the home ring
-    std::uint64_t ioctls = 0;       ///< system calls made
+    std::uint64_t ioctls = 0;       ///< calls that collected; not submissions
     std::uint64_t sweeps = 0;       ///< of ioctls: did not wait
 };
 

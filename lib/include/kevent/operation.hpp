@@ -99,7 +99,7 @@ private:
 
 /// The end of a request: bytes (or the 0 of a sync), or the errno, and which
 /// way it went (KEVENT_EV_INLINE and its like).
-class completion : public result<std::size_t> {
+class [[nodiscard]] completion : public result<std::size_t> {
 public:
     completion(std::error_code error = {}) noexcept
         : result<std::size_t>(error) {}
