@@ -201,12 +201,14 @@
  * EINTR       a signal came before any event
  * EINVAL      a field is out of its range, an unknown flag is set, or a field
  *             that the operation does not use is not zero
+ * EISDIR      (request) to read a directory
  * ELOOP       the file is this queue, or a queue that watches this one, directly
  *             or through others
  * ENODEV      a node has no memory for a ring, or the caller's cpuset forbids it
  * ENOENT      the queue has no source, or no request in flight, of that id
  * ENOMEM      no memory, or the user's limit of locked memory is reached
- * ENOSPC      the limit of sources for the user or for the watched file
+ * ENOSPC      the limit of sources for the user or for the watched file, which
+ *             counts requests of a chain that wait for it too
  * ENOTTY      no such ioctl
  * EOPNOTSUPP  the kind of source does not know the operation; (request) the file
  *             or this kernel does not
@@ -469,8 +471,8 @@ struct kevent_setup {
  * MODIFY: EINVAL, ENOENT.  REMOVE: EINVAL, ENOENT, EBADF.
  * ENABLE, DISABLE: EINVAL, ENOENT.  ACK: also EOPNOTSUPP.
  * TRIGGER: EINVAL, ENOENT, EOPNOTSUPP, EAGAIN, EOVERFLOW.
- * SUBMIT: EINVAL, EAGAIN, ENOMEM, EBADF, EFAULT, EFBIG, ESPIPE, EOPNOTSUPP,
- * ECANCELED.
+ * SUBMIT: EINVAL, EAGAIN, ENOMEM, EBADF, EFAULT, EFBIG, EISDIR, ESPIPE,
+ * EOPNOTSUPP, ECANCELED.
  * CANCEL by id: 0: in time, its event says -ECANCELED, or how many bytes were read
  * during submission already; EALREADY: too late, though one
  * that sleeps interruptibly in a worker was told to stop; ENOENT.  By file: how
