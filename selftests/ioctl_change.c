@@ -223,7 +223,7 @@ BAD(ack_file, -EOPNOTSUPP, FILE_ID, 0, .op = KEVENT_OP_ACK);
 BAD(close_fd_of_timer, -EBADF, TIMER_ID, 1, .op = KEVENT_OP_REMOVE,
     .flags = KEVENT_CLOSE_FD);
 BAD(op_0, -EINVAL, USER_ID, 0, .op = 0);
-BAD(op_9, -EINVAL, USER_ID, 0, .op = 9);
+BAD(op_10, -EINVAL, USER_ID, 0, .op = 10);
 BAD(op_highest, -EINVAL, USER_ID, 0, .op = 0xffff);
 
 #define SUBMIT_BAD(name, errno_, ...)					\
@@ -232,7 +232,7 @@ BAD(op_highest, -EINVAL, USER_ID, 0, .op = 0xffff);
 
 SUBMIT_BAD(kind_0, -EINVAL, .value = 1);
 SUBMIT_BAD(kind_file, -EINVAL, .kind = KEVENT_KIND_FILE, .value = 1);
-SUBMIT_BAD(kind_17, -EINVAL, .kind = 17);
+SUBMIT_BAD(kind_23, -EINVAL, .kind = 23);
 SUBMIT_BAD(id, -EINVAL, .kind = KEVENT_KIND_NOP, .id = 1);
 SUBMIT_BAD(flags, -EINVAL, .kind = KEVENT_KIND_NOP, .flags = KEVENT_ONESHOT);
 SUBMIT_BAD(ring, -EINVAL, .kind = KEVENT_KIND_NOP, .ring = 2);
@@ -636,7 +636,7 @@ TEST_F(change, nop_results)
 		EXPECT_EQ(id, ev.id);
 		EXPECT_NE(0, id);
 		EXPECT_EQ(KEVENT_KIND_NOP, ev.kind);
-		EXPECT_EQ(0, ev.flags);
+		EXPECT_EQ(KEVENT_EV_INLINE, ev.flags);
 		EXPECT_EQ(0, ev.events);
 		EXPECT_EQ(values[i], ev.result);
 	}

@@ -157,7 +157,7 @@ TEST_F(map, slots_hold_events)
 		EXPECT_EQ(0x77, ev.cookie);
 		EXPECT_EQ(0, ev.events);
 		EXPECT_EQ(KEVENT_KIND_NOP, ev.kind);
-		EXPECT_EQ(0, ev.flags);
+		EXPECT_EQ(KEVENT_EV_INLINE, ev.flags);
 		EXPECT_EQ(-1, ev.result);
 	}
 	for (i = 10 * 32; i < 256 * 32; i++) {
