@@ -793,7 +793,7 @@ static bool kev_request_rewait(struct kev_request *req)
 	return wait;
 }
 
-/* A worker is done with it for now. */
+/* After a worker has tried it. */
 void kev_request_performed(struct kev_request *req, ssize_t res)
 {
 	bool again = req->way == KEV_WAY_READY && res == -EAGAIN;

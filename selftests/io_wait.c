@@ -3,7 +3,6 @@
 #include "io_test.h"
 
 #include <dirent.h>
-#include <netinet/in.h>
 #include <pty.h>
 #include <sys/timerfd.h>
 #include <termios.h>
@@ -17,24 +16,6 @@ enum peer_type { PIPE, FIFO, UNIX_STREAM, SEQPACKET, TCP, PTY_SLAVE, PTY_MASTER 
 struct peer {
 	int in, in_far, out, out_far;
 };
-
-static int tcp_pair(int fds[2])
-{
-	struct sockaddr_in a = { .sin_family = AF_INET };
-	socklen_t size = sizeof(a);
-	int l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (l < 0 || bind(l, (void *)&a, size) || listen(l, 1) ||
-	    getsockname(l, (void *)&a, &size))
-		return -1;
-	fds[1] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (connect(fds[1], (void *)&a, size))
-		return -1;
-	fds[0] = accept(l, NULL, NULL);
-	close(l);
-	return fds[0] < 0 ? -1 : 0;
-}
 
 static int fifo_pair(int fds[2])
 {

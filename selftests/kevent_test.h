@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -755,6 +756,25 @@ kt int receive_fd(int socket)
 		return -EPROTO;
 	memcpy(&fd, CMSG_DATA(c), sizeof(int));
 	return fd;
+}
+
+/* A connection over the loopback; 0 or -1. */
+static inline int tcp_pair(int fds[2])
+{
+	struct sockaddr_in a = { .sin_family = AF_INET };
+	socklen_t size = sizeof(a);
+	int l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (l < 0 || bind(l, (void *)&a, size) || listen(l, 1) ||
+	    getsockname(l, (void *)&a, &size))
+		return -1;
+	fds[1] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (connect(fds[1], (void *)&a, size))
+		return -1;
+	fds[0] = accept(l, NULL, NULL);
+	close(l);
+	return fds[0] < 0 ? -1 : 0;
 }
 
 #endif /* KEVENT_TEST_H */

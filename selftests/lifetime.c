@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Descriptors, processes, and what is left when they go. */
-#include <netinet/in.h>
 #include <sys/file.h>
 #include <sys/un.h>
 
@@ -27,25 +26,6 @@ static int stream_pair(int fds[2])
 {
 	return socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
 			  0, fds);
-}
-
-/* A connection over the loopback. */
-static int tcp_pair(int fds[2])
-{
-	struct sockaddr_in a = { .sin_family = AF_INET };
-	socklen_t size = sizeof(a);
-	int l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (l < 0 || bind(l, (void *)&a, size) || listen(l, 1) ||
-	    getsockname(l, (void *)&a, &size))
-		return -1;
-	fds[1] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (connect(fds[1], (void *)&a, size))
-		return -1;
-	fds[0] = accept(l, NULL, NULL);
-	close(l);
-	return fds[0];
 }
 
 /* Whether the peer sees the end of the stream within the time. */

@@ -214,7 +214,7 @@ void walker::pop() {
     leave(std::move(child));
 }
 
-/// From the outermost on, those that nobody needs for now.
+/// From the outermost on, those that nobody is in.
 void walker::close_some() {
     for (auto &each : levels_) {
         if (opened_ <= max_open)
