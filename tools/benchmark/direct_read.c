@@ -7,11 +7,8 @@
  * tools/vm --icount with a block device as first argument.
  *
  * In the bracket: filling in the requests, submission, the reads themselves,
- * collecting the results.  Prints one line of JSON; exits with 1 if a ratio is over
- * its limit (second argument: to libaio, third: to io_uring), with 2 if the clock
- * drifted.
+ * collecting the results.
  */
-#define _GNU_SOURCE
 #include <libaio.h>
 #include <liburing.h>
 #include <linux/kevent.h>
@@ -217,7 +214,7 @@ int main(int argc, char **argv)
 {
 	double loop = clock_check(0), kevent, libaio, uring, uring_tuned, sync;
 
-	must(argc > 1, "Usage: direct_read DEVICE [LIBAIO-LIMIT [IO_URING-LIMIT]]");
+	must(argc == 2, "Usage: direct_read DEVICE");
 	fd = open(argv[1], O_RDONLY | O_DIRECT);
 	must(fd >= 0, argv[1]);
 	must(!posix_memalign((void **)&buffers, SIZE, DEPTH * SIZE), "memory");
@@ -232,13 +229,7 @@ int main(int argc, char **argv)
 	kevent = cost(kevent_submit, kevent_reap);
 	uring_tuned = cost_of_uring_tuned();
 	clock_check(loop);
-
-	printf("{\"direct_read\": {\"unit\": \"instructions\", \"kevent\": %.1f, "
-	       "\"libaio\": %.1f, \"io_uring\": %.1f, \"io_uring_tuned\": %.1f, "
-	       "\"pread\": %.1f, \"ratio\": {\"libaio\": %.3f, \"io_uring\": %.3f, "
-	       "\"io_uring_tuned\": %.3f}}}\n",
-	       kevent, libaio, uring, uring_tuned, sync, kevent / libaio,
-	       kevent / uring, kevent / uring_tuned);
-	return (argc > 2 && kevent / libaio > atof(argv[2])) ||
-	       (argc > 3 && kevent / uring > atof(argv[3]));
+	report("direct_read", "instructions per read", "kevent", kevent, "libaio", libaio,
+	       "io_uring", uring, "io_uring_tuned", uring_tuned, "pread", sync, NULL);
+	return 0;
 }

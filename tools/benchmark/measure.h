@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Under tools/vm --icount a nanosecond of the guest's clock is an instruction. */
+/*
+ * What every program here measures and reports with.  Under tools/vm --icount a
+ * nanosecond of the guest's clock is an instruction.
+ */
 #ifndef MEASURE_H
 #define MEASURE_H
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -45,7 +49,10 @@ static inline void fixed_loop(void)
 		;
 }
 
-/* Right after boot other threads still run: a fixed loop is timed before and after. */
+/*
+ * Right after boot other threads still run: a fixed loop is timed before and after.
+ * Exits with 2 if the clock drifted in between: the caller tries again.
+ */
 static inline double clock_check(double before)
 {
 	double loop = best_of(20, fixed_loop);
@@ -55,6 +62,24 @@ static inline double clock_check(double before)
 		exit(2);
 	}
 	return loop;
+}
+
+/*
+ * Prints a row as one line of JSON.  After @unit: pairs of a name (kevent, epoll,
+ * io_uring, libaio, or of another figure worth knowing) and a double; then NULL.
+ */
+static inline void report(const char *row, const char *unit, ...)
+{
+	const char *name;
+	va_list list;
+
+	printf("{\"%s\": {\"unit\": \"%s\"", row, unit);
+	va_start(list, unit);
+	while ((name = va_arg(list, const char *)))
+		printf(", \"%s\": %.2f", name, va_arg(list, double));
+	va_end(list);
+	printf("}}\n");
+	fflush(stdout);
 }
 
 #endif
