@@ -35,7 +35,7 @@ struct file *kev_file_of(struct kev_item *item)
 {
 	if (item->ev.kind != KEVENT_KIND_FILE)
 		return NULL;
-	return to_file(item)->watch->file;
+	return to_file(item)->file;
 }
 
 static bool kev_process_ended(struct pid *process)
@@ -217,6 +217,7 @@ void kev_unhook(struct kev_file *f)
 
 static void kev_file_free(struct kev_file *f)
 {
+	fput(f->file);
 	put_pid(f->owner);
 	kev_user_uncharge(f->item.ring->queue->user);
 	kmem_cache_free(kev_file_cache, f);
@@ -249,7 +250,7 @@ static bool kev_file_post_closed(struct kev_item *item)
 /*
  * All but this module have closed the file.  Posts CLOSED and frees the source,
  * unless it is being used, or added, or its ring is full: a later scan comes
- * back.  CONTEXT: the lock of the watch's bucket
+ * back.  CONTEXT: the lock of the file's bucket
  */
 void kev_file_close(struct kev_file *f)
 {
@@ -301,22 +302,35 @@ static bool kev_poll_may_sleep(struct file *file)
 		 file->f_op == &kev_fops);
 }
 
-/* Takes over the reference to @file. */
+static struct kev_file *kev_file_alloc(struct kev_user *user)
+{
+	struct kev_file *f;
+
+	if (kev_user_charge(user))
+		return ERR_PTR(-ENOSPC);
+	f = kmem_cache_zalloc(kev_file_cache, GFP_KERNEL);
+	if (f)
+		return f;
+	kev_user_uncharge(user);
+	return ERR_PTR(-ENOMEM);
+}
+
+/* Takes over the reference to @file, unless it fails. */
 static struct kev_item *kev_file_new(struct kev_queue *q,
 				     const struct kevent_change *c,
 				     struct file *file)
 {
-	struct kev_file *f = kmem_cache_zalloc(kev_file_cache, GFP_KERNEL);
+	struct kev_file *f = kev_file_alloc(q->user);
 	int ret;
 
-	if (!f) {
-		fput(file);
-		return ERR_PTR(-ENOMEM);
-	}
+	if (IS_ERR(f))
+		return ERR_CAST(f);
 	kev_item_init(&f->item, kev_ring_of(q, c->ring), c);
 	kev_file_modify(&f->item, c);
-	ret = kev_watch_attach(f, file);
+	f->file = file;
+	ret = kev_watch_attach(f);
 	if (ret) {
+		kev_user_uncharge(q->user);
 		kmem_cache_free(kev_file_cache, f);
 		return ERR_PTR(ret);
 	}
@@ -335,17 +349,9 @@ static struct kev_item *kev_file_create(struct kev_queue *q,
 
 	if (!file)
 		return ERR_PTR(-EBADF);
-	if (!file_can_poll(file)) {
-		fput(file);
-		return ERR_PTR(-EPERM);
-	}
-	if (kev_user_charge(q->user)) {
-		fput(file);
-		return ERR_PTR(-ENOSPC);
-	}
-	item = kev_file_new(q, c, file);
+	item = file_can_poll(file) ? kev_file_new(q, c, file) : ERR_PTR(-EPERM);
 	if (IS_ERR(item))
-		kev_user_uncharge(q->user);
+		fput(file);
 	return item;
 }
 

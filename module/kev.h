@@ -7,7 +7,7 @@
  *   kev_watch_mutex  mutex    a slice of the scan for closed files; a walk over
  *                             queues that watch queues
  *   queue->setup     mutex    making of the rings, once
- *   watch bucket     spinlock struct kev_watch, its list of sources
+ *   watch bucket     spinlock the files that are watched
  *   queue->items     xa_lock  id -> item
  *   queue->owners    spinlock struct kev_owner, who submits
  *   queue->running   spinlock request->task; signals are sent under it
@@ -46,7 +46,8 @@
  *     - wait queue entries: removed by kind->release(), under the foreign lock,
  *       before the memory goes; or by POLLFREE;
  *     - the timer tree: left under ring->lock when it dies;
- *     - the watch's list: left in kind->release(), under the bucket's lock.
+ *     - the table of watched files: left in kind->release(), under the bucket's
+ *       lock.
  *   An item that is KEV_ONCE is a request: see request.c.
  *
  * A queue
@@ -260,30 +261,15 @@ struct kev_hook {
 	struct kev_hook *next;
 };
 
-/**
- * struct kev_watch - a file that sources watch
- * @sources:  and waiting requests, of all queues of the machine; under the
- *            bucket's lock, with @nr and @requests
- * @file:     one reference for all of them
- * @requests: how many of @nr are requests, which hold the file themselves too
- */
-struct kev_watch {
-	struct hlist_node node;
-	struct hlist_head sources;
-	struct file *file;
-	u32 nr;
-	u32 requests;
-};
-
 /*
  * A source of file readiness, or that part of a request which waits for it; all but
  * item is constant once it is started.
  */
 struct kev_file {
 	struct kev_item item;
-	struct kev_watch *watch;
-	struct hlist_node same; /* on watch->sources */
-	struct pid *owner;	/* the process that may poll again; NULL: any */
+	struct hlist_node watched; /* in the table of watch.c, by @file */
+	struct file *file;	   /* a source's reference; a request has its own */
+	struct pid *owner;	   /* the process that may poll again; NULL: any */
 	struct kev_hook hook;
 };
 
@@ -575,7 +561,7 @@ bool kev_file_may_poll(struct kev_item *item, struct pid *process);
 void kev_file_close(struct kev_file *f);
 int kev_file_init(void);
 void kev_file_exit(void);
-int kev_watch_attach(struct kev_file *f, struct file *file);
+int kev_watch_attach(struct kev_file *f);
 void kev_watch_detach(struct kev_file *f);
 void kev_watch_unlink(struct kev_file *f);
 void kev_watch_sync(void);

@@ -692,7 +692,8 @@ static int kev_request_hook(struct kev_request *req)
 	int ret;
 
 	req->wait.item.events = kev_wait_events(req);
-	ret = kev_watch_attach(&req->wait, get_file(file));
+	req->wait.file = file;
+	ret = kev_watch_attach(&req->wait);
 	if (ret)
 		return ret == -ENOSPC ? -EAGAIN : ret;
 	req->hooked = true;
@@ -1663,7 +1664,7 @@ long kev_cancel(struct kev_queue *q, struct kevent_change *c)
 	return ret;
 }
 
-/* Nobody else has the file any more.  CONTEXT: the lock of the watch's bucket */
+/* Nobody else has the file any more.  CONTEXT: the lock of the file's bucket */
 void kev_request_abandon(struct kev_file *f)
 {
 	struct kev_request *req = container_of(f, struct kev_request, wait);

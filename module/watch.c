@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The files that sources watch: one table for the whole module.
+ * The files that are watched: one table of sources, and of requests that wait for
+ * readiness, for the whole module.  Those of one file stand next to each other.
  *
- * All sources of a file share one reference to it, and requests that wait for its
- * readiness have one each.  If those are the file's only ones, nobody else can use
- * the file any more: every descriptor was closed, no
+ * Each of them has one reference to its file.  If those are the file's only ones,
+ * nobody else can use the file any more: every descriptor was closed, no
  * mapping and no message in flight holds it, and a new reference could come
  * from nowhere but here.  A scan looks for such files, a tenth of the table
  * every 100 ms while the table is not empty.  It costs a few instructions for
- * each bucket and watched file, and holds a bucket's lock for one chain.
+ * each bucket and source, and holds a bucket's lock for one chain.
  */
 #include <linux/hash.h>
+#include <linux/mm.h>
 #include <linux/moduleparam.h>
-#include <linux/slab.h>
 #include <linux/workqueue.h>
 
 #include "kev.h"
@@ -23,7 +23,7 @@
 
 struct kev_bucket {
 	spinlock_t lock;
-	struct hlist_head watches;
+	struct hlist_head files;
 };
 
 static unsigned int max_file_sources = 1024;
@@ -31,7 +31,7 @@ module_param(max_file_sources, uint, 0644);
 MODULE_PARM_DESC(max_file_sources, "sources on one file, of all users");
 
 static struct kev_bucket *kev_buckets;
-static atomic_long_t kev_watches;
+static atomic_long_t kev_watched;
 static DEFINE_MUTEX(kev_watch_mutex);
 
 static void kev_scan(struct work_struct *work);
@@ -42,16 +42,31 @@ static struct kev_bucket *kev_bucket_of(const struct file *file)
 	return &kev_buckets[hash_ptr(file, KEV_BUCKET_BITS)];
 }
 
-static struct kev_watch *kev_watch_find(struct kev_bucket *b,
-					const struct file *file)
+static struct kev_file *kev_watch_next(const struct kev_file *f)
 {
-	struct kev_watch *w;
+	return hlist_entry_safe(f->watched.next, struct kev_file, watched);
+}
+
+/* The first of those that watch @file. */
+static struct kev_file *kev_watch_first(struct kev_bucket *b, const struct file *file)
+{
+	struct kev_file *f;
 
 	lockdep_assert_held(&b->lock);
-	hlist_for_each_entry(w, &b->watches, node)
-		if (w->file == file)
-			return w;
+	hlist_for_each_entry(f, &b->files, watched)
+		if (f->file == file)
+			return f;
 	return NULL;
+}
+
+/* Counts those that watch the file of @f, the first of them.  Returns what follows. */
+static struct kev_file *kev_watch_skip(struct kev_file *f, unsigned int *n)
+{
+	const struct file *file = f->file;
+
+	for (*n = 0; f && f->file == file; f = kev_watch_next(f))
+		++*n;
+	return f;
 }
 
 static void kev_schedule_scan(void)
@@ -59,32 +74,25 @@ static void kev_schedule_scan(void)
 	schedule_delayed_work(&kev_scan_work, HZ / KEV_SLICES);
 }
 
-static int kev_watch_link(struct kev_file *f, struct kev_watch *fresh)
+static int kev_watch_link(struct kev_file *f)
 {
-	struct kev_bucket *b = kev_bucket_of(fresh->file);
-	struct kev_watch *w;
+	struct kev_bucket *b = kev_bucket_of(f->file);
+	struct kev_file *first;
+	unsigned int n = 0;
 	int ret = 0;
 
 	spin_lock(&b->lock);
-	w = kev_watch_find(b, fresh->file) ?: fresh;
-	if (w->nr >= READ_ONCE(max_file_sources)) {
+	first = kev_watch_first(b, f->file);
+	if (first)
+		kev_watch_skip(first, &n);
+	if (n >= READ_ONCE(max_file_sources))
 		ret = -ENOSPC;
-	} else {
-		if (!w->nr++)
-			hlist_add_head(&w->node, &b->watches);
-		w->requests += f->item.flags & KEV_ONCE ? 1 : 0;
-		f->watch = w;
-		hlist_add_head(&f->same, &w->sources);
-	}
+	else if (first)
+		hlist_add_behind(&f->watched, &first->watched);
+	else
+		hlist_add_head(&f->watched, &b->files);
 	spin_unlock(&b->lock);
 	return ret;
-}
-
-/* The new watch was not needed, or its file has enough of them. */
-static void kev_watch_drop(struct kev_watch *fresh)
-{
-	fput(fresh->file);
-	kfree(fresh);
 }
 
 /*
@@ -95,7 +103,6 @@ static void kev_watch_drop(struct kev_watch *fresh)
 static bool kev_watch_loop(struct kev_queue *q, const struct file *target)
 {
 	struct kev_queue *at, *next;
-	struct kev_watch *w;
 	struct kev_file *f;
 	bool loop = q->file == target;
 	LIST_HEAD(seen);
@@ -106,14 +113,13 @@ static bool kev_watch_loop(struct kev_queue *q, const struct file *target)
 		struct kev_bucket *b = kev_bucket_of(at->file);
 
 		spin_lock(&b->lock);
-		w = kev_watch_find(b, at->file);
-		if (w)
-			hlist_for_each_entry(f, &w->sources, same) {
-				next = f->item.ring->queue;
-				loop |= next->file == target;
-				if (list_empty(&next->nest))
-					list_add_tail(&next->nest, &seen);
-			}
+		f = kev_watch_first(b, at->file);
+		for (; f && f->file == at->file; f = kev_watch_next(f)) {
+			next = f->item.ring->queue;
+			loop |= next->file == target;
+			if (list_empty(&next->nest))
+				list_add_tail(&next->nest, &seen);
+		}
 		spin_unlock(&b->lock);
 	}
 	list_for_each_entry_safe(at, next, &seen, nest)
@@ -121,79 +127,68 @@ static bool kev_watch_loop(struct kev_queue *q, const struct file *target)
 	return loop;
 }
 
-static int kev_watch_add(struct kev_file *f, struct kev_watch *fresh)
+/* Watches f->file, to which the caller has a reference for as long as that takes. */
+int kev_watch_attach(struct kev_file *f)
 {
-	int ret;
+	bool nested = f->file->f_op == &kev_fops;
+	int ret = 0;
 
-	if (fresh->file->f_op != &kev_fops)
-		return kev_watch_link(f, fresh);
-	mutex_lock(&kev_watch_mutex);
-	ret = kev_watch_loop(f->item.ring->queue, fresh->file) ?
-		      -ELOOP : kev_watch_link(f, fresh);
-	mutex_unlock(&kev_watch_mutex);
-	return ret;
-}
-
-/* Takes over the reference to @file. */
-int kev_watch_attach(struct kev_file *f, struct file *file)
-{
-	struct kev_watch *fresh = kzalloc(sizeof(*fresh), GFP_KERNEL_ACCOUNT);
-	int ret;
-
-	if (!fresh) {
-		fput(file);
-		return -ENOMEM;
-	}
-	fresh->file = file;
-	ret = kev_watch_add(f, fresh);
-	if (ret || f->watch != fresh)
-		kev_watch_drop(fresh);
-	else if (atomic_long_inc_return(&kev_watches) == 1)
+	if (nested)
+		mutex_lock(&kev_watch_mutex);
+	if (nested && kev_watch_loop(f->item.ring->queue, f->file))
+		ret = -ELOOP;
+	else
+		ret = kev_watch_link(f);
+	if (nested)
+		mutex_unlock(&kev_watch_mutex);
+	if (!ret && atomic_long_inc_return(&kev_watched) == 1)
 		kev_schedule_scan();
 	return ret;
 }
 
-/* The last source of a file lets go of it; fput() only defers here. */
 void kev_watch_unlink(struct kev_file *f)
 {
-	struct kev_watch *w = f->watch;
-
-	lockdep_assert_held(&kev_bucket_of(w->file)->lock);
-	hlist_del(&f->same);
-	w->requests -= f->item.flags & KEV_ONCE ? 1 : 0;
-	if (--w->nr)
-		return;
-	hlist_del(&w->node);
-	atomic_long_dec(&kev_watches);
-	kev_watch_drop(w);
+	lockdep_assert_held(&kev_bucket_of(f->file)->lock);
+	hlist_del(&f->watched);
+	atomic_long_dec(&kev_watched);
 }
 
 void kev_watch_detach(struct kev_file *f)
 {
-	struct kev_bucket *b = kev_bucket_of(f->watch->file);
+	struct kev_bucket *b = kev_bucket_of(f->file);
 
 	spin_lock(&b->lock);
 	kev_watch_unlink(f);
 	spin_unlock(&b->lock);
 }
 
+/* The next @n watch a file that nobody else has. */
+static void kev_watch_close(struct kev_file *f, unsigned int n)
+{
+	struct kev_file *next;
+
+	for (; n--; f = next) {
+		next = kev_watch_next(f);
+		if (f->item.flags & KEV_ONCE)
+			kev_request_abandon(f);
+		else
+			kev_file_close(f);
+	}
+}
+
 static void kev_scan_bucket(struct kev_bucket *b)
 {
-	struct hlist_node *next_watch, *next_file;
-	struct kev_watch *w;
-	struct kev_file *f;
+	struct kev_file *f, *next;
+	unsigned int n;
 
-	if (hlist_empty(&b->watches))
+	if (hlist_empty(&b->files))
 		return;
 	spin_lock(&b->lock);
-	hlist_for_each_entry_safe(w, next_watch, &b->watches, node) {
-		if (file_count(w->file) != 1 + w->requests)
-			continue;
-		hlist_for_each_entry_safe(f, next_file, &w->sources, same)
-			if (f->item.flags & KEV_ONCE)
-				kev_request_abandon(f);
-			else
-				kev_file_close(f);
+	f = hlist_entry_safe(b->files.first, struct kev_file, watched);
+	for (; f; f = next) {
+		next = kev_watch_skip(f, &n);
+		if (file_count(f->file) == n)
+			kev_watch_close(f, n);
 	}
 	spin_unlock(&b->lock);
 }
@@ -210,7 +205,7 @@ static void kev_scan(struct work_struct *work)
 	}
 	slice = (slice + 1) % KEV_SLICES;
 	mutex_unlock(&kev_watch_mutex);
-	if (atomic_long_read(&kev_watches))
+	if (atomic_long_read(&kev_watched))
 		kev_schedule_scan();
 }
 
