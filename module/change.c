@@ -376,11 +376,11 @@ struct kev_op {
 #define KEV_F_EVENTS BIT(4)
 #define KEV_F_VALUE BIT(5)
 #define KEV_F_PERIOD BIT(6)
-#define KEV_F_RW_FLAGS BIT(7)
+#define KEV_F_REQUEST BIT(7)
 
 static const struct kev_op kev_ops[] = {
-	[KEVENT_OP_ADD] = { kev_add, ~0U, (u32)~KEV_F_RW_FLAGS },
-	[KEVENT_OP_MODIFY] = { kev_modify, ~0U, (u32)~KEV_F_RW_FLAGS },
+	[KEVENT_OP_ADD] = { kev_add, ~0U, (u32)~KEV_F_REQUEST },
+	[KEVENT_OP_MODIFY] = { kev_modify, ~0U, (u32)~KEV_F_REQUEST },
 	[KEVENT_OP_REMOVE] = { kev_remove, KEVENT_CLOSE_FD, KEV_F_FD },
 	[KEVENT_OP_ENABLE] = { kev_enable, 0, 0 },
 	[KEVENT_OP_DISABLE] = { kev_disable, 0, 0 },
@@ -395,14 +395,15 @@ static u32 kev_fields(const struct kevent_change *c)
 	return (c->kind ? KEV_F_KIND : 0) | (c->cookie ? KEV_F_COOKIE : 0) |
 	       (c->ring ? KEV_F_RING : 0) | (c->fd ? KEV_F_FD : 0) |
 	       (c->events ? KEV_F_EVENTS : 0) | (c->value ? KEV_F_VALUE : 0) |
-	       (c->period ? KEV_F_PERIOD : 0) | (c->rw_flags ? KEV_F_RW_FLAGS : 0);
+	       (c->period ? KEV_F_PERIOD : 0) |
+	       (c->rw_flags | c->buffer ? KEV_F_REQUEST : 0);
 }
 
 static long kev_change_one(struct kev_submission *s, struct kevent_change *c)
 {
 	const struct kev_op *op;
 
-	if (!c->op || c->op >= ARRAY_SIZE(kev_ops) || c->reserved)
+	if (!c->op || c->op >= ARRAY_SIZE(kev_ops))
 		return -EINVAL;
 	op = &kev_ops[c->op];
 	if (c->flags & ~op->flags ||

@@ -78,6 +78,7 @@
 
 #include "compat.h"
 
+struct kev_buffer;
 struct kev_request;
 
 /* Memory that user space has mapped: only kev_load() and kev_store() touch it. */
@@ -243,14 +244,17 @@ struct kev_queue {
 
 	struct mutex setup;
 	struct kevent_setup geometry;
-	unsigned long locked_pages;
+	atomic_long_t locked_pages;
 	struct file *file;     /* ours; no reference */
 	struct list_head nest; /* under kev_watch_mutex: the walk in watch.c */
 
 	spinlock_t owners_lock;
 	struct list_head owners;
 	spinlock_t running;
-	wait_queue_head_t drain; /* those who wait for requests to end */
+	wait_queue_head_t drain; /* those who wait for requests or buffers to end */
+
+	struct xarray buffers; /* registered, by number */
+	u32 nr_buffers;	       /* that exist; under owners_lock */
 };
 
 /* A wait queue entry of a source on a file's wait queue; a file may use several. */
@@ -317,7 +321,7 @@ bool kev_ring_ready(struct kev_ring *r);
 bool kev_post_now(struct kev_item *item);
 void kev_post_request(struct kev_item *item);
 bool kev_hold(struct kev_ring *r, u32 n);
-void kev_unhold(struct kev_ring *r, u32 n);
+void kev_unhold_slow(struct kev_ring *r);
 bool kev_request_reserve(struct kev_ring *r, u32 n);
 void kev_request_unreserve(struct kev_ring *r);
 void kev_request_gone(struct kev_item *item);
@@ -393,6 +397,17 @@ static __always_inline void kev_news(struct kev_item *item, u32 bits)
 	kev_ring_put(r, item);
 }
 
+/* Requests take from the user's limit in advance, not to share its word. */
+#define KEV_CREDIT 32
+
+static inline void kev_unhold(struct kev_ring *r, u32 n)
+{
+	lockdep_assert_held(&r->lock);
+	r->credit += n;
+	if (unlikely(r->credit > 2 * KEV_CREDIT))
+		kev_unhold_slow(r);
+}
+
 /* Which way a request takes; see the header. */
 enum {
 	KEV_WAY_CALLER, /* done in the submitter, which may wait */
@@ -425,7 +440,9 @@ enum {
  * @done:      bytes transferred before the operation that is going on
  * @pinned:    bytes of the rest, in @vecs
  * @offset:    position of the first byte
- * @vecs:      of @nr_vecs pinned pieces; @small if that many suffice
+ * @vecs:      of @nr_vecs pinned pieces; @small if that many suffice, or @buffer's
+ * @skip:      where in the first of them the rest begins
+ * @buffer:    registered, with a reference; NULL: the pieces are the request's own
  * @held:      units of the user's limit: itself and its pages
  * @cancelled: is not to begin, or to stop; under ring->lock, with @woken
  * @woken:     the file had news while nobody waited
@@ -446,16 +463,18 @@ struct kev_request {
 	loff_t offset;
 	struct bio_vec *vecs;
 	u32 nr_vecs;
+	u32 skip;
+	struct kev_buffer *buffer;
 	u8 way;
-	u8 state;
-	bool transfer; /* read or @write */
-	bool prompt;   /* can be begun without waiting */
-	bool write;    /* also says WRITE or READ */
-	bool cancelled;
 	bool woken;
 	bool hooked;
-	bool writing; /* holds off a freeze of the file system */
-	bool settled; /* only its pages are left to be marked dirty */
+	bool writing;  /* holds off a freeze of the file system */
+	bool settled;  /* only its pages are left to be marked dirty */
+	bool prompt;   /* can be begun without waiting */
+	bool transfer; /* read or @write */
+	bool write;    /* also says WRITE or READ */
+	bool cancelled;
+	u8 state;
 	struct bio_vec small[KEV_SMALL_VECS];
 
 	/* work.c; under user->lock */
@@ -493,11 +512,11 @@ void kev_work_expedite(struct kev_request *req);
 void kev_work_interrupt(struct kev_request *req);
 
 /* request.c */
+extern bool kev_outlived; /* something of ours may have run beside a last ->release */
 struct kev_submission;
 int kev_requests_init(void);
 void kev_requests_exit(void);
 long kev_submit(struct kev_submission *s, struct kevent_change *c);
-void kev_chain_end(struct kev_submission *s);
 void kev_submission_forget(struct kev_submission *s);
 void kev_submission_end(struct kev_submission *s);
 long kev_cancel(struct kev_queue *q, struct kevent_change *c);
@@ -522,6 +541,7 @@ void kev_requests_free_spares(struct kev_ring *r);
  * @stock:  requests of @ring for the next entries
  * @file:   of the entry before, with a reference, by @fd and @kind; goes @way
  * @prompt: as struct kev_request
+ * @buffer: of the entry before, with a reference, by @number; or NULL
  */
 struct kev_submission {
 	struct kev_queue *q;
@@ -537,7 +557,62 @@ struct kev_submission {
 	u16 kind;
 	u8 way;
 	bool prompt;
+	u32 number;
+	struct kev_buffer *buffer;
 };
+
+void kev_chain_finish(struct kev_submission *s);
+
+static inline void kev_chain_end(struct kev_submission *s)
+{
+	if (unlikely(s->head))
+		kev_chain_finish(s);
+	s->broken = false;
+}
+
+/* buffer.c */
+#define KEV_PIN_BATCH 256 /* pages pinned, or let go, without a pause */
+size_t kev_pin(struct bio_vec *vecs, u32 *nr, unsigned long start, size_t len,
+	       unsigned int gup);
+struct kev_buffer *kev_buffer_get(struct kev_queue *q, u32 number);
+void kev_buffer_hold(struct kev_buffer *b);
+void kev_buffer_put(struct kev_buffer *b);
+int kev_buffer_slice(struct kev_buffer *b, u64 start, size_t len,
+		     struct bio_vec **vecs, u32 *skip);
+int kev_buffers(struct kev_queue *q, struct kevent_buffers *arg);
+void kev_buffers_free(struct kev_queue *q);
+
+static inline void kev_unpin(const struct bio_vec *vecs, u32 nr, bool may_sleep)
+{
+	u32 i;
+
+	for (i = 0; i < nr; i++) {
+		if (unlikely(i && i % KEV_PIN_BATCH == 0 && may_sleep))
+			cond_resched();
+		unpin_user_page(vecs[i].bv_page);
+	}
+}
+
+/*
+ * A device fills the pages behind the back of their mapping: they are marked dirty
+ * before, and looked at again after.
+ */
+static inline void kev_mark_dirty(const struct bio_vec *vecs, u32 nr)
+{
+	u32 i;
+
+	for (i = 0; i < nr; i++) {
+		if (unlikely(i && i % KEV_PIN_BATCH == 0))
+			cond_resched();
+		if (!PageDirty(vecs[i].bv_page))
+			set_page_dirty_lock(vecs[i].bv_page);
+	}
+}
+
+static inline u32 kev_pages_of(unsigned long start, size_t len)
+{
+	return DIV_ROUND_UP(offset_in_page(start) + len, PAGE_SIZE);
+}
 
 /* change.c */
 long kev_changes(struct kev_queue *q, u64 changes, u32 nr, u32 *done);
@@ -584,6 +659,8 @@ long kev_user_trigger(struct kev_item *item, const struct kevent_change *c);
 
 /* queue.c */
 extern const struct file_operations kev_fops;
+int kev_charge_locked(struct kev_queue *q, unsigned long pages);
+void kev_uncharge_locked(struct kev_queue *q, unsigned long pages);
 struct kev_ring *kev_ring_of(struct kev_queue *q, u32 ring);
 
 #endif

@@ -100,7 +100,7 @@ static int kev_setup_check(const struct kevent_setup *arg)
  * Charges the user who opened the queue, whose capability counts too; the limit is
  * the caller's.
  */
-static int kev_charge_locked(struct kev_queue *q, unsigned long pages)
+int kev_charge_locked(struct kev_queue *q, unsigned long pages)
 {
 	struct user_struct *user = q->file->f_cred->user;
 	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
@@ -110,8 +110,14 @@ static int kev_charge_locked(struct kev_queue *q, unsigned long pages)
 		atomic_long_sub(pages, &user->locked_vm);
 		return -ENOMEM;
 	}
-	q->locked_pages = pages;
+	atomic_long_add(pages, &q->locked_pages);
 	return 0;
+}
+
+void kev_uncharge_locked(struct kev_queue *q, unsigned long pages)
+{
+	atomic_long_sub(pages, &q->locked_pages);
+	atomic_long_sub(pages, &q->file->f_cred->user->locked_vm);
 }
 
 /* For each node the ring at the least distance. */
@@ -139,8 +145,7 @@ static void kev_free_rings(struct kev_queue *q, u32 nr)
 		kev_ring_destroy(q->rings[--nr]);
 	kfree(q->rings);
 	q->rings = NULL;
-	atomic_long_sub(q->locked_pages, &q->file->f_cred->user->locked_vm);
-	q->locked_pages = 0;
+	kev_uncharge_locked(q, atomic_long_read(&q->locked_pages));
 }
 
 static int kev_make_rings(struct kev_queue *q, const struct kevent_setup *arg,
@@ -242,6 +247,14 @@ static long kev_ioctl_get(struct kev_queue *q, void *arg, void __user *uarg)
 	return kev_getevents(q, arg);
 }
 
+static long kev_ioctl_buffers(struct kev_queue *q, void *arg, void __user *uarg)
+{
+	struct kevent_buffers *b = arg;
+	long ret = kev_buffers(q, b);
+
+	return b->done ?: ret;
+}
+
 /**
  * struct kev_ioctl - one row for each ioctl
  * @handle: gets a copy of the argument, which is returned to the caller
@@ -265,12 +278,15 @@ static const struct kev_ioctl kev_ioctls[] = {
 					 sizeof(struct kevent_changes), .tells = true },
 	[_IOC_NR(KEVENT_IOC_GETEVENTS)] = { kev_ioctl_get,
 					    sizeof(struct kevent_get), .tells = true },
+	[_IOC_NR(KEVENT_IOC_BUFFERS)] = { kev_ioctl_buffers,
+					  sizeof(struct kevent_buffers), .tells = true },
 };
 
 union kev_arg {
 	struct kevent_setup setup;
 	struct kevent_changes changes;
 	struct kevent_get get;
+	struct kevent_buffers buffers;
 };
 
 static long kev_ioctl(struct file *file, unsigned int cmd, unsigned long address)
@@ -414,7 +430,7 @@ static void kev_show_fdinfo(struct seq_file *m, struct file *file)
 	if (!kev_queue_ready(q))
 		return;
 	seq_printf(m, "rings:\t%u\nlocked:\t%lu kB\nuser-sources:\t%ld\n", q->nr_rings,
-		   q->locked_pages * (PAGE_SIZE / 1024),
+		   atomic_long_read(&q->locked_pages) * (PAGE_SIZE / 1024),
 		   atomic_long_read(&q->user->sources));
 	seq_printf(m, "user-held:\t%ld\nuser-workers:\t%u\n",
 		   atomic_long_read(&q->user->held), READ_ONCE(q->user->active));
@@ -434,6 +450,7 @@ static int kev_open(struct inode *inode, struct file *file)
 		return -ENOMEM;
 	}
 	xa_init_flags(&q->items, XA_FLAGS_ALLOC);
+	xa_init(&q->buffers);
 	spin_lock_init(&q->wait);
 	INIT_LIST_HEAD(&q->waiters);
 	INIT_LIST_HEAD(&q->nest);
@@ -465,6 +482,7 @@ static int kev_release(struct inode *inode, struct file *file)
 	struct kev_queue *q = file->private_data;
 
 	kev_cancel_all(q);
+	kev_buffers_free(q);
 	kev_release_items(q);
 	kev_watch_sync();
 	xa_destroy(&q->items);

@@ -44,7 +44,7 @@
 #define KEV_BLOCKING_WRITE 4096
 
 static struct kmem_cache *kev_request_cache;
-static bool kev_requests_used; /* a device or worker may have had one */
+bool kev_outlived;
 
 static struct kev_request *to_request(struct kev_item *item)
 {
@@ -231,7 +231,7 @@ static struct kev_origin *kev_origin_new(struct kev_queue *q)
 
 	if (ret)
 		return ERR_PTR(ret);
-	WRITE_ONCE(kev_requests_used, true);
+	WRITE_ONCE(kev_outlived, true);
 	o = kzalloc(sizeof(*o), GFP_KERNEL_ACCOUNT);
 	if (!o)
 		return ERR_PTR(-ENOMEM);
@@ -263,20 +263,17 @@ static struct kev_origin *kev_origin_get(struct kev_submission *s)
 	return o;
 }
 
-/* --- the buffer --- */
-
-/* Pages pinned, or let go, at a time with interrupts off */
-#define KEV_PIN_BATCH 256
+/* --- the memory --- */
 
 /**
- * struct kev_buffer - the caller's memory, during submission
+ * struct kev_memory - the caller's, during submission
  * @pieces: of it, @nr
  * @nr:     those that @iov or @fast have room for
  * @count:  bytes to be transferred
  * @iov:    to be freed, unless it is @fast
  * @fast:   room for few pieces
  */
-struct kev_buffer {
+struct kev_memory {
 	const struct iovec *pieces;
 	u32 nr;
 	size_t count;
@@ -284,40 +281,19 @@ struct kev_buffer {
 	struct iovec fast[2];
 };
 
-static u32 kev_pages_of(unsigned long start, size_t len)
+static u32 kev_count_pages(const struct kev_memory *m)
 {
-	return DIV_ROUND_UP(offset_in_page(start) + len, PAGE_SIZE);
-}
-
-static u32 kev_count_pages(const struct kev_buffer *b)
-{
-	size_t left = b->count, len;
+	size_t left = m->count, len;
 	u32 i, total = 0;
 
-	if (likely(b->nr == 1))
-		return kev_pages_of((unsigned long)b->pieces->iov_base, left);
+	if (likely(m->nr == 1))
+		return kev_pages_of((unsigned long)m->pieces->iov_base, left);
 	for (i = 0; left; i++, left -= len) {
-		len = min(b->pieces[i].iov_len, left);
+		len = min(m->pieces[i].iov_len, left);
 		if (len)
-			total += kev_pages_of((unsigned long)b->pieces[i].iov_base, len);
+			total += kev_pages_of((unsigned long)m->pieces[i].iov_base, len);
 	}
 	return total;
-}
-
-/*
- * A device fills the pages behind the back of their mapping: they are marked dirty
- * before, and looked at again after.
- */
-static void kev_mark_dirty(const struct kev_request *req)
-{
-	u32 i;
-
-	for (i = 0; i < req->nr_vecs; i++) {
-		if (unlikely(i && i % KEV_PIN_BATCH == 0))
-			cond_resched();
-		if (!PageDirty(req->vecs[i].bv_page))
-			set_page_dirty_lock(req->vecs[i].bv_page);
-	}
 }
 
 static bool kev_all_dirty(const struct kev_request *req)
@@ -330,65 +306,31 @@ static bool kev_all_dirty(const struct kev_request *req)
 	return true;
 }
 
-static void kev_unpin(struct kev_request *req, bool may_sleep)
+static void kev_let_go(struct kev_request *req, bool may_sleep)
 {
-	u32 i;
-
-	for (i = 0; i < req->nr_vecs; i++) {
-		if (unlikely(i && i % KEV_PIN_BATCH == 0 && may_sleep))
-			cond_resched();
-		unpin_user_page(req->vecs[i].bv_page);
+	if (req->buffer) {
+		kev_buffer_put(req->buffer);
+	} else {
+		kev_unpin(req->vecs, req->nr_vecs, may_sleep);
+		if (req->vecs != req->small)
+			kvfree(req->vecs);
 	}
-	if (req->vecs != req->small)
-		kvfree(req->vecs);
 	req->nr_vecs = 0;
 	req->vecs = NULL;
 }
 
-static int kev_pin_pages(struct kev_request *req, unsigned long start, int n,
-			 struct page **pages)
-{
-	unsigned int gup = req->write ? 0 : FOLL_WRITE;
-	int got, more;
-
-	if (likely(req->way != KEV_WAY_READY))
-		return pin_user_pages_fast(start, n, gup, pages);
-	/* A peer may let us wait for long; not all memory can be pinned for that. */
-	got = max(pin_user_pages_fast(start, n, gup | FOLL_LONGTERM, pages), 0);
-	if (got == n)
-		return got;
-	more = pin_user_pages_fast(start + got * PAGE_SIZE, n - got, gup, pages + got);
-	return got + max(more, 0);
-}
-
-/*
- * Returns how many bytes were pinned; fewer before a bad address.  The addresses of
- * the pages lie in the latter half of the pieces that are made of them.
- */
+/* Returns how many bytes were pinned; fewer before a bad address. */
 static size_t kev_pin_piece(struct kev_request *req, unsigned long start, size_t len)
 {
-	size_t done = 0;
-	int got, n, i;
+	unsigned int gup = req->write ? 0 : FOLL_WRITE;
+	size_t got = 0;
 
-	do {
-		struct bio_vec *v = req->vecs + req->nr_vecs;
-		struct page **pages;
-
-		n = min_t(u32, kev_pages_of(start, len - done), KEV_PIN_BATCH);
-		pages = (struct page **)v + n;
-		BUILD_BUG_ON(sizeof(*v) != 2 * sizeof(*pages));
-		got = kev_pin_pages(req, start & PAGE_MASK, n, pages);
-		for (i = 0; i < got; i++, v++) {
-			v->bv_page = pages[i];
-			v->bv_offset = offset_in_page(start);
-			v->bv_len = min_t(size_t, PAGE_SIZE - v->bv_offset, len - done);
-			start += v->bv_len;
-			done += v->bv_len;
-		}
-		req->nr_vecs += i;
-		cond_resched();
-	} while (i == n && done < len);
-	return done;
+	/* A peer may let us wait for long; not all memory can be pinned for that. */
+	if (req->way == KEV_WAY_READY)
+		got = kev_pin(req->vecs, &req->nr_vecs, start, len, gup | FOLL_LONGTERM);
+	if (got < len)
+		got += kev_pin(req->vecs, &req->nr_vecs, start + got, len - got, gup);
+	return got;
 }
 
 /* All that is left lies in one page. */
@@ -396,7 +338,8 @@ static int kev_pin_page(struct kev_request *req, unsigned long start, u32 len)
 {
 	struct bio_vec *v = req->small;
 
-	if (kev_pin_pages(req, start & PAGE_MASK, 1, &v->bv_page) != 1)
+	if (pin_user_pages_fast(start & PAGE_MASK, 1, req->write ? 0 : FOLL_WRITE,
+				&v->bv_page) != 1)
 		return -EFAULT;
 	v->bv_offset = offset_in_page(start);
 	v->bv_len = len;
@@ -409,14 +352,14 @@ static int kev_pin_page(struct kev_request *req, unsigned long start, u32 len)
  * Pins what was not transferred yet.  What cannot be pinned shortens the request,
  * as it does pread(2).
  */
-static int kev_pin(struct kev_request *req, const struct kev_buffer *b, u32 pages)
+static int kev_pin_memory(struct kev_request *req, const struct kev_memory *m, u32 pages)
 {
-	size_t left = b->count, skip = req->done, len, got;
+	size_t left = m->count, skip = req->done, len, got;
 	u32 i;
 
 	req->vecs = req->small;
-	if (likely(pages == 1 && b->nr == 1))
-		return kev_pin_page(req, (unsigned long)b->pieces->iov_base + skip,
+	if (likely(pages == 1 && m->nr == 1 && req->way != KEV_WAY_READY))
+		return kev_pin_page(req, (unsigned long)m->pieces->iov_base + skip,
 				    left - skip);
 	if (pages > KEV_SMALL_VECS)
 		req->vecs = kvmalloc_array(pages, sizeof(*req->vecs),
@@ -424,12 +367,12 @@ static int kev_pin(struct kev_request *req, const struct kev_buffer *b, u32 page
 	if (!req->vecs)
 		return -ENOMEM;
 	for (i = 0; left; i++, left -= len) {
-		len = min(b->pieces[i].iov_len, left);
+		len = min(m->pieces[i].iov_len, left);
 		if (skip >= len) {
 			skip -= len;
 			continue;
 		}
-		got = kev_pin_piece(req, (unsigned long)b->pieces[i].iov_base + skip,
+		got = kev_pin_piece(req, (unsigned long)m->pieces[i].iov_base + skip,
 				    len - skip);
 		req->pinned += got;
 		if (got < len - skip)
@@ -507,7 +450,7 @@ static void kev_request_drop(struct kev_request *req, bool may_sleep)
 {
 	struct file *file = req->iocb.ki_filp;
 
-	kev_unpin(req, may_sleep);
+	kev_let_go(req, may_sleep);
 	if (unlikely(req->hooked)) {
 		kev_unhook(&req->wait);
 		kev_watch_detach(&req->wait);
@@ -522,9 +465,18 @@ static void kev_request_drop(struct kev_request *req, bool may_sleep)
 /* What must not be done in an interrupt, or would take long there. */
 static bool kev_must_settle(const struct kev_request *req)
 {
-	return req->hooked || req->nr_vecs > KEV_PIN_BATCH ||
-	       is_vmalloc_addr(req->vecs) || file_count(req->iocb.ki_filp) == 1 ||
-	       (req->transfer && !req->write && !kev_all_dirty(req));
+	if (req->hooked || file_count(req->iocb.ki_filp) == 1)
+		return true;
+	return !req->buffer &&
+	       (req->nr_vecs > KEV_PIN_BATCH || is_vmalloc_addr(req->vecs) ||
+		(req->transfer && !req->write && !kev_all_dirty(req)));
+}
+
+/* Of what is pinned for the request alone. */
+static void kev_request_dirty(const struct kev_request *req)
+{
+	if (req->transfer && !req->write && !req->buffer)
+		kev_mark_dirty(req->vecs, req->nr_vecs);
 }
 
 void kev_request_finish(struct kev_request *req, bool may_sleep)
@@ -533,8 +485,8 @@ void kev_request_finish(struct kev_request *req, bool may_sleep)
 		kev_work_settle(req);
 		return;
 	}
-	if (may_sleep && req->transfer && !req->write)
-		kev_mark_dirty(req);
+	if (may_sleep)
+		kev_request_dirty(req);
 	kev_request_drop(req, may_sleep);
 	kev_request_post(req);
 }
@@ -634,13 +586,19 @@ static ssize_t kev_transfer(struct kev_request *req, struct iov_iter *iter, int 
 	return ret;
 }
 
+static void kev_pinned_iter(const struct kev_request *req, struct iov_iter *iter)
+{
+	iov_iter_bvec(iter, req->write, req->vecs, req->nr_vecs, req->pinned);
+	iter->iov_offset = req->skip;
+}
+
 static ssize_t kev_transfer_pinned(struct kev_request *req, int flags)
 {
 	struct iov_iter iter __uninitialized;
 
 	if (req->way == KEV_WAY_DIRECT)
 		req->wait.item.ev.flags |= KEVENT_EV_DIRECT;
-	iov_iter_bvec(&iter, req->write, req->vecs, req->nr_vecs, req->pinned);
+	kev_pinned_iter(req, &iter);
 	req->iocb.ki_complete = kev_kiocb_complete;
 	return kev_transfer(req, &iter, flags | KEV_IOCB_CACHE);
 }
@@ -757,8 +715,8 @@ ssize_t kev_request_perform(struct kev_request *req)
 	}
 	if (req->way == KEV_WAY_READY)
 		return kev_ready_transfer(req);
-	if (req->way == KEV_WAY_DIRECT && !req->write)
-		kev_mark_dirty(req);
+	if (req->way == KEV_WAY_DIRECT)
+		kev_request_dirty(req);
 	return kev_transfer_pinned(req, 0);
 }
 
@@ -952,6 +910,8 @@ static int kev_request_open(struct kev_submission *s, struct kev_request *req,
 
 static int kev_check_fields(const struct kevent_change *c)
 {
+	if (c->buffer && c->kind != KEVENT_KIND_READ && c->kind != KEVENT_KIND_WRITE)
+		return -EINVAL;
 	switch (c->kind) {
 	case KEVENT_KIND_NOP:
 		return c->fd || c->len || c->offset || c->rw_flags ? -EINVAL : 0;
@@ -970,13 +930,13 @@ static int kev_check_fields(const struct kevent_change *c)
 }
 
 /* As the file system would, but without the signal, and not of a worker. */
-static int kev_limit_size(const struct kev_request *req, struct kev_buffer *b)
+static int kev_limit_size(const struct kev_request *req, struct kev_memory *m)
 {
 	struct inode *inode = file_inode(req->iocb.ki_filp);
 	loff_t from = req->offset;
 	u64 limit;
 
-	if (!S_ISREG(inode->i_mode) || !b->count)
+	if (!S_ISREG(inode->i_mode) || !m->count)
 		return 0;
 	limit = rlimit(RLIMIT_FSIZE);
 	if (limit == RLIM_INFINITY)
@@ -985,52 +945,70 @@ static int kev_limit_size(const struct kev_request *req, struct kev_buffer *b)
 		from = i_size_read(inode);
 	if (from >= limit)
 		return -EFBIG;
-	b->count = min_t(u64, b->count, limit - from);
+	m->count = min_t(u64, m->count, limit - from);
 	return 0;
 }
 
-static int kev_import_vector(struct kev_buffer *b, int rw, void __user *address, u32 nr)
+static noinline int kev_import_vector(struct kev_memory *m, int rw, void __user *address, u32 nr)
 {
 	struct iov_iter iter;
 	ssize_t ret;
 
-	b->iov = b->fast;
-	ret = import_iovec(rw, address, nr, ARRAY_SIZE(b->fast), &b->iov, &iter);
+	m->iov = m->fast;
+	ret = import_iovec(rw, address, nr, ARRAY_SIZE(m->fast), &m->iov, &iter);
 	if (ret < 0)
 		return ret;
-	b->pieces = b->iov ?: b->fast;
-	b->nr = nr;
-	b->count = ret;
+	m->pieces = m->iov ?: m->fast;
+	m->nr = nr;
+	m->count = ret;
 	return 0;
 }
 
 /* Its address is looked at by whoever uses it. */
-static void kev_import_single(struct kev_buffer *b, void __user *address, size_t len)
+static void kev_import_single(struct kev_memory *m, void __user *address, size_t len)
 {
-	b->count = min_t(size_t, len, MAX_RW_COUNT);
-	b->fast[0] = (struct iovec){ address, b->count };
-	b->pieces = b->fast;
-	b->nr = 1;
+	m->count = min_t(size_t, len, MAX_RW_COUNT);
+	m->fast[0] = (struct iovec){ address, m->count };
+	m->pieces = m->fast;
+	m->nr = 1;
 }
 
-static int kev_request_import(struct kev_request *req, const struct kevent_change *c,
-			      struct kev_buffer *b)
+/* That of the entry before, mostly. */
+static int kev_request_buffer(struct kev_submission *s, struct kev_request *req,
+			      u32 number)
+{
+	if (!s->buffer || s->number != number) {
+		kev_buffer_put(s->buffer);
+		s->buffer = kev_buffer_get(s->q, number);
+		s->number = number;
+		if (!s->buffer)
+			return -EFAULT;
+	}
+	kev_buffer_hold(s->buffer);
+	req->buffer = s->buffer;
+	return 0;
+}
+
+static int kev_request_import(struct kev_submission *s, struct kev_request *req,
+			      const struct kevent_change *c, struct kev_memory *m)
 {
 	void __user *address = u64_to_user_ptr(c->addr);
 	int ret = 0;
 
 	if (c->kind == KEVENT_KIND_READ || c->kind == KEVENT_KIND_WRITE)
-		kev_import_single(b, address, c->len);
+		kev_import_single(m, address, c->len);
 	else
-		ret = kev_import_vector(b, req->write, address, c->len);
+		ret = kev_import_vector(m, req->write, address, c->len);
 	if (ret)
 		return ret;
-	req->want = b->count;
+	if (c->buffer && kev_request_buffer(s, req, c->buffer))
+		return -EFAULT;
+	req->want = m->count;
 	if (!req->write)
 		return 0;
 	if (req->way == KEV_WAY_READY && kev_nowait(req->iocb.ki_filp) < 0)
-		b->count = min_t(size_t, b->count, KEV_BLOCKING_WRITE);
-	return kev_limit_size(req, b);
+		m->count = min_t(size_t, m->count, KEV_BLOCKING_WRITE);
+	return kev_limit_size(req, m);
 }
 
 /* Ids are given in order: without the seed a program could fill one bucket. */
@@ -1079,11 +1057,14 @@ static void kev_request_init(struct kev_request *req, const struct kevent_change
 	req->pinned = 0;
 	req->vecs = NULL;
 	req->nr_vecs = 0;
+	req->skip = 0;
+	req->buffer = NULL;
 	req->way = KEV_WAY_WORKER;
 	req->woken = false;
 	req->hooked = false;
 	req->writing = false;
 	req->settled = false;
+	req->prompt = false;
 	req->lane = NULL;
 }
 
@@ -1196,12 +1177,26 @@ static bool kev_hold_pages(struct kev_request *req, u32 pages)
 	return held;
 }
 
+/* The part of its registered buffer that is left. */
+static int kev_request_slice(struct kev_request *req, const struct kev_memory *m)
+{
+	int n;
+
+	req->pinned = m->count - req->done;
+	n = kev_buffer_slice(req->buffer, (u64)m->pieces->iov_base + req->done,
+			     req->pinned, &req->vecs, &req->skip);
+	if (n < 0)
+		return n;
+	req->nr_vecs = n;
+	return 0;
+}
+
 /* It is to go on without its submitter. */
 static int kev_request_detach(struct kev_submission *s, struct kev_request *req,
-			      const struct kev_buffer *b)
+			      const struct kev_memory *m)
 {
 	struct kev_origin *o = kev_origin_get(s);
-	u32 pages = likely(b->count) ? kev_count_pages(b) : 0;
+	u32 pages;
 
 	if (IS_ERR(o))
 		return PTR_ERR(o);
@@ -1211,9 +1206,12 @@ static int kev_request_detach(struct kev_submission *s, struct kev_request *req,
 	smp_mb();
 	if (READ_ONCE(o->owner->closed))
 		return -EBADF;
+	if (req->buffer)
+		return kev_request_slice(req, m);
+	pages = likely(m->count) ? kev_count_pages(m) : 0;
 	if (!kev_hold_pages(req, pages))
 		return -EAGAIN;
-	return pages ? kev_pin(req, b, pages) : 0;
+	return pages ? kev_pin_memory(req, m, pages) : 0;
 }
 
 /* The last part of a short read may be past what the page cache has. */
@@ -1240,8 +1238,23 @@ static int kev_try_flags(const struct kev_request *req)
 	return -1;
 }
 
+static int kev_request_iter(struct kev_request *req, const struct kev_memory *m,
+			    struct iov_iter *iter)
+{
+	if (req->buffer) {
+		if (kev_request_slice(req, m))
+			return -EFAULT;
+		kev_pinned_iter(req, iter);
+		return 0;
+	}
+	if (m->nr == 1 && !access_ok(m->pieces->iov_base, m->count))
+		return -EFAULT;
+	iov_iter_init(iter, req->write, m->pieces, m->nr, m->count);
+	return 0;
+}
+
 /* Tries it in the caller.  Returns whether that was all, and the result is set. */
-static noinline bool kev_request_try(struct kev_request *req, struct kev_buffer *b)
+static noinline bool kev_request_try(struct kev_request *req, struct kev_memory *m)
 {
 	struct iov_iter iter;
 	int flags;
@@ -1256,11 +1269,10 @@ static noinline bool kev_request_try(struct kev_request *req, struct kev_buffer 
 	flags = kev_try_flags(req);
 	if (flags < 0)
 		return false;
-	if (b->nr == 1 && !access_ok(b->pieces->iov_base, b->count)) {
+	if (kev_request_iter(req, m, &iter)) {
 		req->res = -EFAULT;
 		return true;
 	}
-	iov_iter_init(&iter, req->write, b->pieces, b->nr, b->count);
 	req->res = kev_transfer(req, &iter, flags);
 	if (req->res == -EAGAIN && req->way != KEV_WAY_CALLER)
 		return false;
@@ -1275,8 +1287,7 @@ static void kev_request_issue(struct kev_request *req)
 {
 	ssize_t ret;
 
-	if (!req->write)
-		kev_mark_dirty(req);
+	kev_request_dirty(req);
 	refcount_set(&req->refs, 2); /* the device's and ours */
 	ret = kev_transfer_pinned(req, IOCB_NOWAIT);
 	if (ret != -EIOCBQUEUED) {
@@ -1347,13 +1358,11 @@ static void kev_chain_start(struct kev_request *req)
 	}
 }
 
-void kev_chain_end(struct kev_submission *s)
+void kev_chain_finish(struct kev_submission *s)
 {
-	if (s->head)
-		kev_chain_start(s->head);
+	kev_chain_start(s->head);
 	s->head = NULL;
 	s->tail = NULL;
-	s->broken = false;
 }
 
 static void kev_chain_add(struct kev_submission *s, struct kev_request *req)
@@ -1381,18 +1390,18 @@ static int kev_request_done_inline(struct kev_request *req)
 
 /* The way of one that is ready to go; an error leaves it to the caller. */
 static int kev_request_go(struct kev_submission *s, struct kev_request *req,
-			  struct kev_buffer *b, bool linked)
+			  struct kev_memory *m, bool linked)
 {
 	int ret;
 
 	if (linked && req->way == KEV_WAY_CALLER)
 		return -EOPNOTSUPP;
-	if (!linked && req->way != KEV_WAY_DIRECT && kev_request_try(req, b)) {
+	if (!linked && req->way != KEV_WAY_DIRECT && kev_request_try(req, m)) {
 		if (req->transfer && req->res == -EFAULT)
 			return -EFAULT;
 		return kev_request_done_inline(req);
 	}
-	ret = kev_request_detach(s, req, b);
+	ret = kev_request_detach(s, req, m);
 	if (ret)
 		return req->done ? kev_request_done_inline(req) : ret;
 	if (linked)
@@ -1410,21 +1419,21 @@ static int kev_request_submit(struct kev_submission *s, struct kev_request *req,
 			      struct kevent_change *c)
 {
 	bool linked = c->flags & KEVENT_LINK || s->head;
-	struct kev_buffer b __uninitialized;
+	struct kev_memory m __uninitialized;
 	int ret = 0;
 
-	b.count = 0;
-	b.iov = NULL;
+	m.count = 0;
+	m.iov = NULL;
 	if (c->kind != KEVENT_KIND_NOP)
 		ret = kev_request_open(s, req, c);
 	if (!ret && req->transfer)
-		ret = kev_request_import(req, c, &b);
+		ret = kev_request_import(s, req, c, &m);
 	if (!ret)
-		ret = kev_request_go(s, req, &b, linked);
+		ret = kev_request_go(s, req, &m, linked);
 	if (ret)
 		kev_request_withdraw(req);
-	if (b.iov != b.fast)
-		kfree(b.iov);
+	if (m.iov != m.fast)
+		kfree(m.iov);
 	return ret;
 }
 
@@ -1467,6 +1476,7 @@ void kev_submission_end(struct kev_submission *s)
 	kev_chain_end(s);
 	kev_unstock(s);
 	kev_submission_forget(s);
+	kev_buffer_put(s->buffer);
 	kev_origin_put(s->origin);
 }
 
@@ -1687,7 +1697,7 @@ int kev_requests_init(void)
 void kev_requests_exit(void)
 {
 	/* Completions that have posted their event are on their way out. */
-	if (kev_requests_used)
+	if (kev_outlived)
 		kev_synchronize_tasks();
 	kmem_cache_destroy(kev_request_cache);
 }

@@ -177,9 +177,6 @@ static void kev_post(struct kev_item *item)
 		kev_pend(item, KEV_PENDING);
 }
 
-/* Requests take from the user's limit in advance, not to share its word. */
-#define KEV_CREDIT 32
-
 /* Takes @n units of the user's limit: one for a request, one for a pinned page. */
 bool kev_hold(struct kev_ring *r, u32 n)
 {
@@ -200,14 +197,11 @@ bool kev_hold(struct kev_ring *r, u32 n)
 	return true;
 }
 
-void kev_unhold(struct kev_ring *r, u32 n)
+/* More than is needed soon. */
+void kev_unhold_slow(struct kev_ring *r)
 {
-	lockdep_assert_held(&r->lock);
-	r->credit += n;
-	if (r->credit > 2 * KEV_CREDIT) {
-		kev_user_unhold(r->queue->user, r->credit - KEV_CREDIT);
-		r->credit = KEV_CREDIT;
-	}
+	kev_user_unhold(r->queue->user, r->credit - KEV_CREDIT);
+	r->credit = KEV_CREDIT;
 }
 
 /*

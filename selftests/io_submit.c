@@ -57,7 +57,6 @@ FIXTURE_TEARDOWN(bad)
 /* What is wrong with a transfer, whatever its direction. */
 #define TRANSFER(k, n, ...)						\
 	BAD(k##_id, -EINVAL, FD | ADDR, IO_##k, .len = n, .id = 1);	\
-	BAD(k##_reserved, -EINVAL, FD | ADDR, IO_##k, .len = n, .reserved = 1); \
 	BAD(k##_ring, -EINVAL, FD | ADDR, IO_##k, .len = n, .ring = 2);	\
 	BAD(k##_ring_any, -EINVAL, FD | ADDR, IO_##k, .len = n,		\
 	    .ring = KEVENT_RING_ANY);					\
@@ -118,7 +117,7 @@ BAD(writev_most, -EINVAL, FD | ADDR, IO_writev, .len = ~0U);
 
 #define SYNC(name, kind_)						\
 	BAD(name##_id, -EINVAL, FD, .kind = kind_, .id = 1);		\
-	BAD(name##_reserved, -EINVAL, FD, .kind = kind_, .reserved = 1);\
+	BAD(name##_reserved, -EINVAL, FD, .kind = kind_, .buffer = 1);\
 	BAD(name##_ring, -EINVAL, FD, .kind = kind_, .ring = 2);	\
 	BAD(name##_fd, -EBADF, 0, .kind = kind_, .fd = -1);		\
 	BAD(name##_len, -EINVAL, FD, .kind = kind_, .len = 1);		\
@@ -138,7 +137,7 @@ NOP_BAD(fd, .fd = 1);
 NOP_BAD(len, .len = 1);
 NOP_BAD(offset, .offset = 1);
 NOP_BAD(rw_flags, .rw_flags = RWF_SYNC);
-NOP_BAD(reserved, .reserved = 1);
+NOP_BAD(reserved, .buffer = 1);
 BAD(kind_0, -EINVAL, FD | ADDR, .len = IO_PAGE);
 BAD(kind_file, -EINVAL, FD, .kind = KEVENT_KIND_FILE, .events = EPOLLIN);
 BAD(kind_user, -EINVAL, 0, .kind = KEVENT_KIND_USER);
@@ -165,7 +164,7 @@ CANCEL_BAD(len, -EINVAL, 0, .len = 1);
 CANCEL_BAD(addr, -EINVAL, 0, .addr = 1);
 CANCEL_BAD(offset, -EINVAL, 0, .offset = 1);
 CANCEL_BAD(rw_flags, -EINVAL, 0, .rw_flags = 1);
-CANCEL_BAD(reserved, -EINVAL, 0, .reserved = 1);
+CANCEL_BAD(reserved, -EINVAL, 0, .buffer = 1);
 CANCEL_BAD(link, -EINVAL, 0, .flags = KEVENT_LINK);
 CANCEL_BAD(file_and_id, -EINVAL, FD, .flags = KEVENT_CANCEL_FILE, .id = 1);
 CANCEL_BAD(file_fd, -EBADF, 0, .flags = KEVENT_CANCEL_FILE, .fd = -1);

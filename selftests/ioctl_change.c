@@ -84,7 +84,7 @@ FIXTURE_TEARDOWN(bad)
 FILE_BAD(id, -EINVAL, .events = EPOLLIN, .id = 1);
 FILE_BAD(value, -EINVAL, .events = EPOLLIN, .value = 1);
 FILE_BAD(period, -EINVAL, .events = EPOLLIN, .period = 1);
-FILE_BAD(reserved, -EINVAL, .events = EPOLLIN, .reserved = 1);
+FILE_BAD(buffer, -EINVAL, .events = EPOLLIN, .buffer = 1);
 FILE_BAD(no_events, -EINVAL, .events = 0);
 FILE_BAD(epollet, -EINVAL, .events = EPOLLIN | EPOLLET);
 FILE_BAD(epolloneshot, -EINVAL, .events = EPOLLIN | EPOLLONESHOT);
@@ -121,7 +121,7 @@ BAD(add_kind_highest, -EINVAL, NO_ID, 0, .op = KEVENT_OP_ADD, .kind = 0xffff);
 TIMER_BAD(id, -EINVAL, .fd = CLOCK_MONOTONIC, .value = 1, .id = 1);
 TIMER_BAD(events, -EINVAL, .fd = CLOCK_MONOTONIC, .value = 1,
 	  .events = EPOLLIN);
-TIMER_BAD(reserved, -EINVAL, .fd = CLOCK_MONOTONIC, .value = 1, .reserved = 1);
+TIMER_BAD(buffer, -EINVAL, .fd = CLOCK_MONOTONIC, .value = 1, .buffer = 1);
 TIMER_BAD(clock_minus_one, -EINVAL, .fd = -1, .value = 1);
 TIMER_BAD(clock_cpu, -EINVAL, .fd = CLOCK_PROCESS_CPUTIME_ID, .value = 1);
 TIMER_BAD(clock_raw, -EINVAL, .fd = CLOCK_MONOTONIC_RAW, .value = 1);
@@ -149,7 +149,7 @@ USER_BAD(fd, -EINVAL, .fd = 1);
 USER_BAD(events, -EINVAL, .events = EPOLLIN);
 USER_BAD(value, -EINVAL, .value = 1);
 USER_BAD(period, -EINVAL, .period = 1);
-USER_BAD(reserved, -EINVAL, .reserved = 1);
+USER_BAD(buffer, -EINVAL, .buffer = 1);
 USER_BAD(abstime, -EINVAL, .flags = KEVENT_ABSTIME);
 USER_BAD(nomerge, -EINVAL, .flags = KEVENT_NOMERGE);
 USER_BAD(oneshot_level, -EINVAL, .flags = KEVENT_ONESHOT | KEVENT_LEVEL);
@@ -170,8 +170,8 @@ MODIFY_BAD(file_fd, -EINVAL, FILE_ID, .kind = KEVENT_KIND_FILE,
 	   .events = EPOLLIN, .fd = 1);
 MODIFY_BAD(file_value, -EINVAL, FILE_ID, .kind = KEVENT_KIND_FILE,
 	   .events = EPOLLIN, .value = 1);
-MODIFY_BAD(file_reserved, -EINVAL, FILE_ID, .kind = KEVENT_KIND_FILE,
-	   .events = EPOLLIN, .reserved = 1);
+MODIFY_BAD(file_buffer, -EINVAL, FILE_ID, .kind = KEVENT_KIND_FILE,
+	   .events = EPOLLIN, .buffer = 1);
 MODIFY_BAD(file_no_events, -EINVAL, FILE_ID, .kind = KEVENT_KIND_FILE);
 MODIFY_BAD(file_epollet, -EINVAL, FILE_ID, .kind = KEVENT_KIND_FILE,
 	   .events = EPOLLIN | EPOLLET);
@@ -201,8 +201,8 @@ MODIFY_BAD(user_value, -EINVAL, USER_ID, .kind = KEVENT_KIND_USER, .value = 1);
 	    .events = EPOLLIN);						\
 	BAD(op_##_period, -EINVAL, USER_ID, 0, .op = KEVENT_OP_##op_,	\
 	    .period = 1);						\
-	BAD(op_##_reserved, -EINVAL, USER_ID, 0, .op = KEVENT_OP_##op_,	\
-	    .reserved = 1)
+	BAD(op_##_buffer, -EINVAL, USER_ID, 0, .op = KEVENT_OP_##op_,	\
+	    .buffer = 1)
 
 #define VALUELESS_BAD(op_)						\
 	PLAIN_BAD(op_);							\
@@ -239,7 +239,7 @@ SUBMIT_BAD(ring, -EINVAL, .kind = KEVENT_KIND_NOP, .ring = 2);
 SUBMIT_BAD(fd, -EINVAL, .kind = KEVENT_KIND_NOP, .fd = 1);
 SUBMIT_BAD(events, -EINVAL, .kind = KEVENT_KIND_NOP, .events = EPOLLIN);
 SUBMIT_BAD(period, -EINVAL, .kind = KEVENT_KIND_NOP, .period = 1);
-SUBMIT_BAD(reserved, -EINVAL, .kind = KEVENT_KIND_NOP, .reserved = 1);
+SUBMIT_BAD(buffer, -EINVAL, .kind = KEVENT_KIND_NOP, .buffer = 1);
 
 /* The sources of the bench are there and as they were. */
 static int bench_unchanged(struct bench *b)

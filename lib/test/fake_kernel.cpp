@@ -331,7 +331,7 @@ namespace {
 int check(const change &entry) {
     const bool both =
         (entry.flags & KEVENT_ONESHOT) && (entry.flags & KEVENT_LEVEL);
-    if (both || entry.reserved != 0)
+    if (both || entry.buffer != 0)
         return -EINVAL;
     switch (entry.kind) {
     case KEVENT_KIND_FILE:

@@ -148,6 +148,16 @@
  * keeps up to 64 units of the user's limit in advance.  Workers are counted for each user, and for each
  * file system of each user, so that one that hangs does not hold up others.
  *
+ * DOC: Registered buffers
+ *
+ * KEVENT_IOC_BUFFERS pins memory once for many requests and gives it a number.  A
+ * READ or WRITE with that number as @buffer finds its memory there, at the same
+ * addresses as in the process that registered it, whoever submits it and whatever
+ * has become of the mapping: whoever has the queue may read and write what is
+ * registered.  A buffer stays pinned until its number is given to another, or to
+ * none, and the last request that uses it has ended; at the latest until the queue
+ * is gone.  Its pages count as locked memory, as those of the rings do.
+ *
  * DOC: Links
  *
  * A SUBMIT entry with KEVENT_LINK is followed in the same array by one that is
@@ -196,7 +206,8 @@
  * EBUSY       the queue has been set up already
  * E2BIG       an argument is longer than this kernel knows and not zero there
  * ECANCELED   (request) an earlier one of the chain failed
- * EFAULT      user memory could not be read or written
+ * EFAULT      user memory could not be read or written; (request) it does not lie
+ *             in the registered buffer
  * EFBIG       (write) it would begin past RLIMIT_FSIZE
  * EINTR       a signal came before any event
  * EINVAL      a field is out of its range, an unknown flag is set, or a field
@@ -228,6 +239,7 @@
 #define KEVENT_MAX_RINGS 64
 #define KEVENT_MAX_ENTRIES 32768
 #define KEVENT_MAX_CHANGES 65536
+#define KEVENT_MAX_BUFFERS 16384
 #define KEVENT_MAX_NODES 1024
 
 /* Values for a ring field beside an index. */
@@ -450,7 +462,7 @@ struct kevent_setup {
  * @offset: READ, WRITE, READV, WRITEV: position in the file, whose own is not
  *          used or moved; 0 for files that have none
  * @rw_flags: the same: RWF_DSYNC, RWF_SYNC and RWF_APPEND, as for pwritev2(2)
- * @reserved: 0
+ * @buffer: READ, WRITE: number of the registered buffer that @addr lies in; 0: none
  *
  * ADD, MODIFY and ENABLE of a file report at once what is ready at that moment.
  * MODIFY enables unless KEVENT_DISABLED is set, and drops what was gathered and
@@ -500,7 +512,7 @@ struct kevent_change {
 		__aligned_u64 offset;
 	};
 	__u32 rw_flags;
-	__u32 reserved;
+	__u32 buffer;
 };
 
 /**
@@ -526,6 +538,41 @@ struct kevent_changes {
 	__aligned_u64 changes;
 	__u32 nr;
 	__u32 done;
+};
+
+/**
+ * struct kevent_buffer - memory to be registered
+ * @addr: of the first byte; memory that can be written and pinned for long
+ * @len:  bytes, up to 1 GiB; 0: the number names nothing any more
+ */
+struct kevent_buffer {
+	__aligned_u64 addr;
+	__aligned_u64 len;
+};
+
+/**
+ * struct kevent_buffers - argument of KEVENT_IOC_BUFFERS
+ * @size:    sizeof(struct kevent_buffers)
+ * @flags:   0
+ * @buffers: address of @nr struct kevent_buffer; aligned to 8
+ * @first:   number of the first of them, from 1 on; what had the number before is let go
+ * @nr:      so many numbers, up to KEVENT_MAX_BUFFERS
+ * @done:    returned: how many were given
+ * @pad:     0
+ *
+ * Returns @done.  A buffer that cannot be registered ends the call; it is an error of
+ * the call only if it is the first.
+ *
+ * EBADFD, EINVAL, EFAULT, EINTR, ENOMEM, E2BIG.
+ */
+struct kevent_buffers {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 buffers;
+	__u32 first;
+	__u32 nr;
+	__u32 done;
+	__u32 pad;
 };
 
 /* kevent_get.flags */
@@ -614,6 +661,8 @@ struct kevent_get {
 #define KEVENT_IOC_CHANGE _IO(KEVENT_IOC_MAGIC, 2)
 /* struct kevent_get: changes, then collection */
 #define KEVENT_IOC_GETEVENTS _IO(KEVENT_IOC_MAGIC, 3)
+/* struct kevent_buffers: register memory for requests */
+#define KEVENT_IOC_BUFFERS _IO(KEVENT_IOC_MAGIC, 4)
 
 #ifndef __KERNEL__
 
