@@ -16,26 +16,6 @@
 
 #define KEV_BUFFER_MAX (1UL << 30)
 
-/**
- * struct kev_buffer - a registered buffer
- * @refs:  its place in the table, and each request that uses it
- * @q:     whose it is
- * @start: address that the registering process has it at
- * @len:   bytes
- * @nr:    pages that are pinned
- * @work:  frees it
- * @vecs:  a piece for each page
- */
-struct kev_buffer {
-	refcount_t refs;
-	struct kev_queue *q;
-	u64 start;
-	size_t len;
-	u32 nr;
-	struct rcu_work work;
-	struct bio_vec vecs[];
-};
-
 /*
  * Adds pieces, one for each page, to @vecs, which has room and *@nr of them.  Returns
  * how many bytes were pinned; fewer before a bad address.  The addresses of the pages
@@ -96,11 +76,6 @@ void kev_buffer_put(struct kev_buffer *b)
 		queue_rcu_work(system_unbound_wq, &b->work);
 }
 
-void kev_buffer_hold(struct kev_buffer *b)
-{
-	refcount_inc(&b->refs);
-}
-
 /* The registered buffer @number with a reference, or NULL. */
 struct kev_buffer *kev_buffer_get(struct kev_queue *q, u32 number)
 {
@@ -112,24 +87,6 @@ struct kev_buffer *kev_buffer_get(struct kev_queue *q, u32 number)
 		b = NULL;
 	rcu_read_unlock();
 	return b;
-}
-
-/*
- * The pieces that hold [@start, @start + @len): their number is returned, -EFAULT if
- * it does not lie in the buffer; @skip: where in the first it begins.
- */
-int kev_buffer_slice(struct kev_buffer *b, u64 start, size_t len,
-		     struct bio_vec **vecs, u32 *skip)
-{
-	u64 from = start - b->start;
-	u32 first;
-
-	if (start < b->start || from >= b->len || len > b->len - from)
-		return -EFAULT;
-	first = (offset_in_page(b->start) + from) >> PAGE_SHIFT;
-	*vecs = b->vecs + first;
-	*skip = first ? offset_in_page(start) : from;
-	return kev_pages_of(start, len);
 }
 
 static struct kev_buffer *kev_buffer_make(struct kev_queue *q,

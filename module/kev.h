@@ -539,8 +539,11 @@ void kev_requests_free_spares(struct kev_ring *r);
  * @tail:   of that chain
  * @broken: an entry of the chain failed, and the rest fails with it
  * @stock:  requests of @ring for the next entries
+ * @done:   requests that were done in the caller, whose events are to be posted; up to
+ *          @done_last
  * @file:   of the entry before, with a reference, by @fd and @kind; goes @way
- * @prompt: as struct kev_request
+ * @iocb:   for what is tried in the caller
+ * @prompt: as struct kev_request, with @transfer and @write
  * @buffer: of the entry before, with a reference, by @number; or NULL
  */
 struct kev_submission {
@@ -551,12 +554,17 @@ struct kev_submission {
 	struct kev_request *head;
 	struct kev_request *tail;
 	struct kev_request *stock;
+	struct kev_request *done;
+	struct kev_request *done_last;
 	struct kev_ring *ring;
 	struct file *file;
 	int fd;
 	u16 kind;
 	u8 way;
 	bool prompt;
+	bool transfer;
+	bool write;
+	struct kiocb iocb;
 	u32 number;
 	struct kev_buffer *buffer;
 };
@@ -571,14 +579,31 @@ static inline void kev_chain_end(struct kev_submission *s)
 }
 
 /* buffer.c */
+/**
+ * struct kev_buffer - a registered buffer
+ * @refs:  its place in the table, and each request that uses it
+ * @q:     whose it is
+ * @start: address that the registering process has it at
+ * @len:   bytes
+ * @nr:    pages that are pinned
+ * @work:  frees it
+ * @vecs:  a piece for each page
+ */
+struct kev_buffer {
+	refcount_t refs;
+	struct kev_queue *q;
+	u64 start;
+	size_t len;
+	u32 nr;
+	struct rcu_work work;
+	struct bio_vec vecs[];
+};
+
 #define KEV_PIN_BATCH 256 /* pages pinned, or let go, without a pause */
 size_t kev_pin(struct bio_vec *vecs, u32 *nr, unsigned long start, size_t len,
 	       unsigned int gup);
 struct kev_buffer *kev_buffer_get(struct kev_queue *q, u32 number);
-void kev_buffer_hold(struct kev_buffer *b);
 void kev_buffer_put(struct kev_buffer *b);
-int kev_buffer_slice(struct kev_buffer *b, u64 start, size_t len,
-		     struct bio_vec **vecs, u32 *skip);
 int kev_buffers(struct kev_queue *q, struct kevent_buffers *arg);
 void kev_buffers_free(struct kev_queue *q);
 
@@ -612,6 +637,24 @@ static inline void kev_mark_dirty(const struct bio_vec *vecs, u32 nr)
 static inline u32 kev_pages_of(unsigned long start, size_t len)
 {
 	return DIV_ROUND_UP(offset_in_page(start) + len, PAGE_SIZE);
+}
+
+/*
+ * The pieces that hold [@start, @start + @len): their number is returned, -EFAULT if
+ * it does not lie in the buffer; @skip: where in the first it begins.
+ */
+static inline int kev_buffer_slice(struct kev_buffer *b, u64 start, size_t len,
+				   struct bio_vec **vecs, u32 *skip)
+{
+	u64 from = start - b->start;
+	u32 first;
+
+	if (start < b->start || from >= b->len || len > b->len - from)
+		return -EFAULT;
+	first = (offset_in_page(b->start) + from) >> PAGE_SHIFT;
+	*vecs = b->vecs + first;
+	*skip = first ? offset_in_page(start) : from;
+	return kev_pages_of(start, len);
 }
 
 /* change.c */

@@ -270,6 +270,9 @@ static struct kev_origin *kev_origin_get(struct kev_submission *s)
  * @pieces: of it, @nr
  * @nr:     those that @iov or @fast have room for
  * @count:  bytes to be transferred
+ * @want:   bytes asked for, which may be more
+ * @done:   bytes transferred already
+ * @buffer: registered, of which it is a part; or NULL
  * @iov:    to be freed, unless it is @fast
  * @fast:   room for few pieces
  */
@@ -277,6 +280,9 @@ struct kev_memory {
 	const struct iovec *pieces;
 	u32 nr;
 	size_t count;
+	size_t want;
+	size_t done;
+	struct kev_buffer *buffer;
 	struct iovec *iov;
 	struct iovec fast[2];
 };
@@ -411,7 +417,7 @@ static void kev_request_unlist(struct kev_request *req)
 {
 	struct kev_ring *r = kev_ring_at(req);
 
-	hlist_del(&req->node);
+	hlist_del_init(&req->node);
 	kev_unhold(r, req->held);
 	if (waitqueue_active(&r->queue->drain))
 		wake_up_all(&r->queue->drain);
@@ -800,13 +806,13 @@ static bool kev_known_family(struct file *file)
 	return false;
 }
 
-static int kev_way_of(const struct kev_request *req, struct file *file)
+static int kev_way_of(struct file *file, bool transfer)
 {
 	const struct inode *inode = file_inode(file);
 
 	if (S_ISREG(inode->i_mode) && !kev_may_delegate(file))
 		return KEV_WAY_CALLER;
-	if (!req->transfer) /* without fsync() the answer is known */
+	if (!transfer) /* without fsync() the answer is known */
 		return file->f_op->fsync ? KEV_WAY_WORKER : KEV_WAY_CALLER;
 	if (S_ISREG(inode->i_mode) || S_ISBLK(inode->i_mode))
 		return file->f_flags & O_DIRECT ? KEV_WAY_DIRECT : KEV_WAY_WORKER;
@@ -817,10 +823,8 @@ static int kev_way_of(const struct kev_request *req, struct file *file)
 	return file_can_poll(file) ? KEV_WAY_READY : KEV_WAY_WORKER;
 }
 
-static int kev_check_transfer(const struct kev_request *req, const struct file *file)
+static int kev_check_transfer(const struct file *file, bool write)
 {
-	bool write = req->write;
-
 	if (!(file->f_mode & (write ? FMODE_WRITE : FMODE_READ)))
 		return -EBADF;
 	if (S_ISDIR(file_inode(file)->i_mode))
@@ -859,51 +863,35 @@ static bool kev_is_prompt(const struct file *file, bool write)
 }
 
 /* As the entry before, mostly; else looks up the file and which way it goes. */
-static int kev_submission_open(struct kev_submission *s, const struct kevent_change *c,
-			       const struct kev_request *req)
+static int kev_submission_open(struct kev_submission *s, const struct kevent_change *c)
 {
 	int ret;
 
-	if (s->file && s->fd == c->fd && s->kind == c->kind)
+	if (likely(s->file && s->fd == c->fd && s->kind == c->kind))
 		return 0;
 	kev_submission_forget(s);
 	s->fd = c->fd;
 	s->kind = c->kind;
+	s->write = c->kind == KEVENT_KIND_WRITE || c->kind == KEVENT_KIND_WRITEV;
+	s->transfer = s->write || c->kind == KEVENT_KIND_READ ||
+		      c->kind == KEVENT_KIND_READV;
+	s->way = KEV_WAY_WORKER;
+	if (c->kind == KEVENT_KIND_NOP)
+		return 0;
 	s->file = fget(c->fd);
 	if (!s->file)
 		return -EBADF;
-	ret = req->transfer ? kev_check_transfer(req, s->file) : 0;
+	ret = s->transfer ? kev_check_transfer(s->file, s->write) : 0;
 	if (!ret)
-		ret = kev_way_of(req, s->file);
-	if (ret < 0)
+		ret = kev_way_of(s->file, s->transfer);
+	if (ret < 0) {
 		kev_submission_forget(s);
-	else
-		s->prompt = kev_is_prompt(s->file, req->write);
-	s->way = ret;
-	return min(ret, 0);
-}
-
-static int kev_request_open(struct kev_submission *s, struct kev_request *req,
-			    const struct kevent_change *c)
-{
-	int ret = kev_submission_open(s, c, req);
-
-	if (ret)
 		return ret;
-	if (c->offset && !(s->file->f_mode &
-			   (req->write ? FMODE_PWRITE : FMODE_PREAD)))
-		return -ESPIPE;
-	WRITE_ONCE(req->iocb.ki_filp, get_file(s->file));
-	req->iocb.ki_flags = kev_iocb_flags(s->file);
-	req->iocb.ki_complete = NULL;
-	req->iocb.private = NULL;
-	req->iocb.ki_ioprio = 0; /* the block layer takes the task's */
-	req->offset = c->offset;
-	req->way = s->way;
-	req->prompt = s->prompt;
-	if (likely(!c->rw_flags))
-		return 0;
-	return kev_set_rw_flags(&req->iocb, c->rw_flags, req->write);
+	}
+	s->way = ret;
+	s->prompt = kev_is_prompt(s->file, s->write);
+	s->iocb = (struct kiocb){ .ki_filp = s->file };
+	return 0;
 }
 
 #define KEV_RW_FLAGS ((__force u32)(RWF_DSYNC | RWF_SYNC | RWF_APPEND))
@@ -930,10 +918,10 @@ static int kev_check_fields(const struct kevent_change *c)
 }
 
 /* As the file system would, but without the signal, and not of a worker. */
-static int kev_limit_size(const struct kev_request *req, struct kev_memory *m)
+static int kev_limit_size(const struct kev_submission *s, struct kev_memory *m)
 {
-	struct inode *inode = file_inode(req->iocb.ki_filp);
-	loff_t from = req->offset;
+	struct inode *inode = file_inode(s->file);
+	loff_t from = s->iocb.ki_pos;
 	u64 limit;
 
 	if (!S_ISREG(inode->i_mode) || !m->count)
@@ -941,7 +929,7 @@ static int kev_limit_size(const struct kev_request *req, struct kev_memory *m)
 	limit = rlimit(RLIMIT_FSIZE);
 	if (limit == RLIM_INFINITY)
 		return 0;
-	if (req->iocb.ki_flags & IOCB_APPEND)
+	if (s->iocb.ki_flags & IOCB_APPEND)
 		from = i_size_read(inode);
 	if (from >= limit)
 		return -EFBIG;
@@ -974,41 +962,47 @@ static void kev_import_single(struct kev_memory *m, void __user *address, size_t
 }
 
 /* That of the entry before, mostly. */
-static int kev_request_buffer(struct kev_submission *s, struct kev_request *req,
-			      u32 number)
+static int kev_submission_buffer(struct kev_submission *s, u32 number)
 {
-	if (!s->buffer || s->number != number) {
-		kev_buffer_put(s->buffer);
-		s->buffer = kev_buffer_get(s->q, number);
-		s->number = number;
-		if (!s->buffer)
-			return -EFAULT;
-	}
-	kev_buffer_hold(s->buffer);
-	req->buffer = s->buffer;
-	return 0;
+	if (s->buffer && s->number == number)
+		return 0;
+	kev_buffer_put(s->buffer);
+	s->buffer = kev_buffer_get(s->q, number);
+	s->number = number;
+	return s->buffer ? 0 : -EFAULT;
 }
 
-static int kev_request_import(struct kev_submission *s, struct kev_request *req,
-			      const struct kevent_change *c, struct kev_memory *m)
+/* Where in the file, and the memory. */
+static int kev_import(struct kev_submission *s, const struct kevent_change *c,
+		      struct kev_memory *m)
 {
 	void __user *address = u64_to_user_ptr(c->addr);
 	int ret = 0;
 
+	if (c->offset && !(s->file->f_mode & (s->write ? FMODE_PWRITE : FMODE_PREAD)))
+		return -ESPIPE;
+	s->iocb.ki_pos = c->offset;
+	s->iocb.ki_flags = kev_iocb_flags(s->file);
+	if (unlikely(c->rw_flags))
+		ret = kev_set_rw_flags(&s->iocb, c->rw_flags, s->write);
+	if (ret)
+		return ret;
+	if (c->buffer) {
+		ret = kev_submission_buffer(s, c->buffer);
+		m->buffer = s->buffer;
+	}
 	if (c->kind == KEVENT_KIND_READ || c->kind == KEVENT_KIND_WRITE)
 		kev_import_single(m, address, c->len);
 	else
-		ret = kev_import_vector(m, req->write, address, c->len);
+		ret = kev_import_vector(m, s->write, address, c->len);
 	if (ret)
 		return ret;
-	if (c->buffer && kev_request_buffer(s, req, c->buffer))
-		return -EFAULT;
-	req->want = m->count;
-	if (!req->write)
+	m->want = m->count;
+	if (!s->write)
 		return 0;
-	if (req->way == KEV_WAY_READY && kev_nowait(req->iocb.ki_filp) < 0)
+	if (s->way == KEV_WAY_READY && kev_nowait(s->file) < 0)
 		m->count = min_t(size_t, m->count, KEV_BLOCKING_WRITE);
-	return kev_limit_size(req, m);
+	return kev_limit_size(s, m);
 }
 
 /* Ids are given in order: without the seed a program could fill one bucket. */
@@ -1017,65 +1011,111 @@ static struct hlist_head *kev_inflight(struct kev_ring *r, u64 id)
 	return &r->inflight[hash_64(id ^ r->seed, KEV_INFLIGHT_BITS)];
 }
 
-/* What others may look at from now on. */
-static void kev_request_list(struct kev_ring *r, struct kev_request *req)
+/* A request that is counted, for its submitter alone. */
+static void kev_request_prepare(struct kev_ring *r, struct kev_request *req)
 {
 	u64 count = ++r->last_request;
 
 	lockdep_assert_held(&r->lock);
 	req->wait.item.ring = r;
 	req->wait.item.ev.id = KEV_REQUEST | (u64)r->index << KEV_REQUEST_RING | count;
+	req->held = KEV_SMALL_VECS;
+	INIT_HLIST_NODE(&req->node);
+}
+
+/* What others may look at from now on. */
+static void kev_request_list(struct kev_ring *r, struct kev_request *req)
+{
+	lockdep_assert_held(&r->lock);
 	req->iocb.ki_filp = NULL;
 	req->origin = NULL;
 	req->owner = NULL;
 	refcount_set(&req->refs, 1);
-	req->held = KEV_SMALL_VECS;
 	req->state = KEV_REQ_SUBMIT;
 	req->cancelled = false;
 	hlist_add_head(&req->node, kev_inflight(r, req->wait.item.ev.id));
 }
 
-/* The rest. */
-static void kev_request_init(struct kev_request *req, const struct kevent_change *c)
+/* What its event needs. */
+static void kev_request_name(struct kev_request *req, const struct kevent_change *c)
 {
 	struct kev_item *item = &req->wait.item;
 
 	item->flags = KEV_ONCE;
 	item->where = KEV_NOWHERE;
-	item->events = 0;
 	item->ev.cookie = c->cookie;
 	item->ev.events = 0;
 	item->ev.kind = c->kind;
 	item->ev.flags = 0;
-	req->write = c->kind == KEVENT_KIND_WRITE || c->kind == KEVENT_KIND_WRITEV;
-	req->transfer = req->write || c->kind == KEVENT_KIND_READ ||
-			c->kind == KEVENT_KIND_READV;
 	req->next = NULL;
+}
+
+/* The rest, and the file: it takes over what the submission found. */
+static void kev_request_attach(struct kev_submission *s, struct kev_request *req,
+			       const struct kevent_change *c, const struct kev_memory *m)
+{
+	struct kev_ring *r = kev_ring_at(req);
+
+	if (hlist_unhashed(&req->node)) {
+		spin_lock_irq(&r->lock);
+		kev_request_list(r, req);
+		spin_unlock_irq(&r->lock);
+	}
+	if (s->file)
+		WRITE_ONCE(req->iocb.ki_filp, get_file(s->file));
+	req->iocb.ki_flags = s->iocb.ki_flags;
+	req->iocb.ki_complete = NULL;
+	req->iocb.private = NULL;
+	req->iocb.ki_ioprio = 0; /* the block layer takes the task's */
+	req->offset = c->offset;
 	req->res = c->value; /* of a nop */
-	req->want = 0;
-	req->done = 0;
+	req->want = m->want;
+	req->done = m->done;
 	req->pinned = 0;
 	req->vecs = NULL;
 	req->nr_vecs = 0;
 	req->skip = 0;
-	req->buffer = NULL;
-	req->way = KEV_WAY_WORKER;
+	req->buffer = m->buffer;
+	if (m->buffer)
+		refcount_inc(&m->buffer->refs);
+	req->way = s->way;
+	req->prompt = s->prompt;
+	req->transfer = s->transfer;
+	req->write = s->write;
 	req->woken = false;
 	req->hooked = false;
 	req->writing = false;
 	req->settled = false;
-	req->prompt = false;
 	req->lane = NULL;
 }
 
-/* Counted and listed requests are taken from the ring in numbers. */
+/* Requests are taken from the ring in numbers; listed if most will leave us. */
 #define KEV_STOCK 16
+
+/* The events of what was done here. */
+static void kev_submission_post(struct kev_submission *s)
+{
+	struct kev_ring *r = s->ring;
+	struct kev_request *req, *next;
+
+	if (!s->done)
+		return;
+	spin_lock_irq(&r->lock);
+	for (req = s->done; req; req = next) {
+		next = req->next;
+		kev_request_unlist(req);
+		kev_post_request(&req->wait.item);
+	}
+	spin_unlock_irq(&r->lock);
+	s->done = NULL;
+}
 
 static void kev_unstock(struct kev_submission *s)
 {
 	struct kev_ring *r = s->ring;
 	struct kev_request *req;
 
+	kev_submission_post(s);
 	if (!s->stock)
 		return;
 	spin_lock_irq(&r->lock);
@@ -1100,7 +1140,9 @@ static void kev_restock(struct kev_submission *s, struct kev_ring *r)
 		while (n--) {
 			req = r->spares;
 			r->spares = req->next;
-			kev_request_list(r, req);
+			kev_request_prepare(r, req);
+			if (s->way == KEV_WAY_DIRECT)
+				kev_request_list(r, req);
 			req->next = s->stock;
 			s->stock = req;
 		}
@@ -1125,7 +1167,7 @@ static struct kev_request *kev_request_alloc(struct kev_ring *r)
 		memset(&req->iocb, 0, sizeof(req->iocb)); /* what we never set */
 	spin_lock_irq(&r->lock);
 	if (req) {
-		kev_request_list(r, req);
+		kev_request_prepare(r, req);
 	} else {
 		kev_unhold(r, KEV_SMALL_VECS);
 		kev_request_unreserve(r);
@@ -1140,8 +1182,10 @@ static struct kev_request *kev_request_get(struct kev_submission *s, struct kev_
 
 	if (s->ring != r)
 		kev_unstock(s);
-	if (!s->stock)
+	if (!s->stock) {
+		kev_submission_post(s);
 		kev_restock(s, r);
+	}
 	req = s->stock;
 	if (!req)
 		return kev_request_alloc(r);
@@ -1154,7 +1198,6 @@ static void kev_request_withdraw(struct kev_request *req)
 {
 	struct kev_ring *r = kev_ring_at(req);
 
-	kev_request_drop(req, true);
 	spin_lock_irq(&r->lock);
 	kev_request_unlist(req);
 	kev_request_gone(&req->wait.item);
@@ -1182,9 +1225,9 @@ static int kev_request_slice(struct kev_request *req, const struct kev_memory *m
 {
 	int n;
 
-	req->pinned = m->count - req->done;
-	n = kev_buffer_slice(req->buffer, (u64)m->pieces->iov_base + req->done,
-			     req->pinned, &req->vecs, &req->skip);
+	req->pinned = m->count - m->done;
+	n = kev_buffer_slice(m->buffer, (u64)m->pieces->iov_base + m->done, req->pinned,
+			     &req->vecs, &req->skip);
 	if (n < 0)
 		return n;
 	req->nr_vecs = n;
@@ -1206,7 +1249,7 @@ static int kev_request_detach(struct kev_submission *s, struct kev_request *req,
 	smp_mb();
 	if (READ_ONCE(o->owner->closed))
 		return -EBADF;
-	if (req->buffer)
+	if (m->buffer)
 		return kev_request_slice(req, m);
 	pages = likely(m->count) ? kev_count_pages(m) : 0;
 	if (!kev_hold_pages(req, pages))
@@ -1215,71 +1258,115 @@ static int kev_request_detach(struct kev_submission *s, struct kev_request *req,
 }
 
 /* The last part of a short read may be past what the page cache has. */
-static bool kev_is_complete(const struct kev_request *req)
+static bool kev_is_complete(const struct kev_submission *s, const struct kevent_change *c,
+			    const struct kev_memory *m)
 {
-	const struct inode *host = req->iocb.ki_filp->f_mapping->host;
-
-	if (req->way != KEV_WAY_WORKER || req->done == req->want)
+	if (s->way != KEV_WAY_WORKER || m->done == m->want)
 		return true;
-	return req->offset + req->done >= i_size_read(host);
+	return c->offset + m->done >= i_size_read(s->file->f_mapping->host);
 }
 
 /* How the caller may try it: as kev_nowait(), and -1 where there is no use. */
-static int kev_try_flags(const struct kev_request *req)
+static int kev_try_flags(const struct kev_submission *s)
 {
-	const struct file *file = req->iocb.ki_filp;
-
-	if (req->way == KEV_WAY_CALLER)
-		return S_ISSOCK(file_inode(file)->i_mode) ? IOCB_NOWAIT : 0;
-	if (req->way == KEV_WAY_READY)
-		return kev_nowait(file);
-	if (req->way == KEV_WAY_WORKER && !req->write && req->prompt)
+	if (s->way == KEV_WAY_CALLER)
+		return S_ISSOCK(file_inode(s->file)->i_mode) ? IOCB_NOWAIT : 0;
+	if (s->way == KEV_WAY_READY)
+		return kev_nowait(s->file);
+	if (s->way == KEV_WAY_WORKER && !s->write && s->prompt)
 		return IOCB_NOWAIT | IOCB_NOIO;
 	return -1;
 }
 
-static int kev_request_iter(struct kev_request *req, const struct kev_memory *m,
-			    struct iov_iter *iter)
+static int kev_try_iter(const struct kev_submission *s, const struct kev_memory *m,
+			struct iov_iter *iter)
 {
-	if (req->buffer) {
-		if (kev_request_slice(req, m))
-			return -EFAULT;
-		kev_pinned_iter(req, iter);
+	struct bio_vec *vecs;
+	u32 skip;
+	int n;
+
+	if (m->buffer) {
+		n = kev_buffer_slice(m->buffer, (u64)m->pieces->iov_base, m->count, &vecs,
+				     &skip);
+		if (n < 0)
+			return n;
+		iov_iter_bvec(iter, s->write, vecs, n, m->count);
+		iter->iov_offset = skip;
 		return 0;
 	}
 	if (m->nr == 1 && !access_ok(m->pieces->iov_base, m->count))
 		return -EFAULT;
-	iov_iter_init(iter, req->write, m->pieces, m->nr, m->count);
+	iov_iter_init(iter, s->write, m->pieces, m->nr, m->count);
 	return 0;
 }
 
-/* Tries it in the caller.  Returns whether that was all, and the result is set. */
-static noinline bool kev_request_try(struct kev_request *req, struct kev_memory *m)
+static ssize_t kev_transfer_here(struct kev_submission *s, struct iov_iter *iter,
+				 int flags)
 {
-	struct iov_iter iter;
-	int flags;
+	ssize_t ret;
 
-	if (kev_request_kind(req) == KEVENT_KIND_NOP)
-		return true;
-	if (!req->transfer) {
-		if (req->way == KEV_WAY_CALLER)
-			req->res = kev_request_perform(req);
-		return req->way == KEV_WAY_CALLER;
-	}
-	flags = kev_try_flags(req);
+	s->iocb.ki_flags |= flags;
+	if (!s->write)
+		return vfs_iocb_iter_read(s->file, &s->iocb, iter);
+	s->iocb.ki_flags |= IOCB_WRITE;
+	file_start_write(s->file); /* waits for none but a file of KEV_WAY_CALLER */
+	ret = kev_iter_write(s->file, &s->iocb, iter);
+	file_end_write(s->file);
+	return ret;
+}
+
+/*
+ * Tries it in the caller.  Returns whether that was all, and what it came to; else
+ * m->done is what was transferred.
+ */
+static noinline bool kev_try(struct kev_submission *s, const struct kevent_change *c,
+			     struct kev_memory *m, s64 *res)
+{
+	int flags = kev_try_flags(s);
+	struct iov_iter iter;
+	ssize_t ret;
+
 	if (flags < 0)
 		return false;
-	if (kev_request_iter(req, m, &iter)) {
-		req->res = -EFAULT;
+	*res = kev_try_iter(s, m, &iter);
+	if (*res)
+		return true;
+	ret = kev_transfer_here(s, &iter, flags);
+	if (ret == -EAGAIN && s->way != KEV_WAY_CALLER)
+		return false;
+	*res = ret;
+	if (unlikely(ret < 0)) {
+		if (kev_interrupted(ret))
+			*res = -EINTR;
 		return true;
 	}
-	req->res = kev_transfer(req, &iter, flags);
-	if (req->res == -EAGAIN && req->way != KEV_WAY_CALLER)
-		return false;
-	if (req->res < 0)
+	m->done = ret;
+	return kev_is_complete(s, c, m);
+}
+
+/* A file whose answer may depend on who asks. */
+static void kev_ask_here(struct kev_submission *s, const struct kevent_change *c,
+			 struct kev_memory *m, s64 *res)
+{
+	kev_submission_post(s); /* this may wait */
+	if (s->transfer)
+		kev_try(s, c, m, res);
+	else
+		*res = vfs_fsync(s->file, c->kind == KEVENT_KIND_FDATASYNC);
+}
+
+/* What needs neither device, worker nor peer.  Returns whether that was all. */
+static bool kev_done_here(struct kev_submission *s, const struct kevent_change *c,
+			  struct kev_memory *m, s64 *res)
+{
+	if (s->way == KEV_WAY_CALLER) {
+		kev_ask_here(s, c, m, res);
 		return true;
-	req->done = req->res;
-	return kev_is_complete(req);
+	}
+	if (s->transfer)
+		return kev_try(s, c, m, res);
+	*res = c->value;
+	return c->kind == KEVENT_KIND_NOP;
 }
 
 /* Gives the device what it can take without waiting. */
@@ -1380,30 +1467,45 @@ static void kev_chain_add(struct kev_submission *s, struct kev_request *req)
 	s->tail = req;
 }
 
-static int kev_request_done_inline(struct kev_request *req)
+/* Done in the caller: its event is posted with those of its neighbours. */
+static void kev_request_here(struct kev_submission *s, struct kev_request *req, s64 res)
 {
-	req->res = kev_result(req, req->done ? 0 : req->res);
-	req->wait.item.ev.flags |= KEVENT_EV_INLINE;
-	kev_request_put(req, true);
+	req->wait.item.ev.result = res;
+	req->wait.item.ev.flags = KEVENT_EV_INLINE;
+	if (s->done)
+		s->done_last->next = req;
+	else
+		s->done = req;
+	s->done_last = req;
+}
+
+/* Returns 0 if that was all, 1 if it is to go on without the caller. */
+static int kev_submission_try(struct kev_submission *s, struct kev_request *req,
+			      const struct kevent_change *c, struct kev_memory *m,
+			      bool linked)
+{
+	int ret = s->transfer ? kev_import(s, c, m) : 0;
+	s64 res;
+
+	if (ret)
+		return ret;
+	if (linked && s->way == KEV_WAY_CALLER)
+		return -EOPNOTSUPP;
+	if (linked || s->way == KEV_WAY_DIRECT || !kev_done_here(s, c, m, &res))
+		return 1;
+	if (s->transfer && res == -EFAULT)
+		return -EFAULT;
+	kev_request_here(s, req, res);
 	return 0;
 }
 
-/* The way of one that is ready to go; an error leaves it to the caller. */
 static int kev_request_go(struct kev_submission *s, struct kev_request *req,
-			  struct kev_memory *m, bool linked)
+			  const struct kev_memory *m, bool linked)
 {
-	int ret;
+	int ret = kev_request_detach(s, req, m);
 
-	if (linked && req->way == KEV_WAY_CALLER)
-		return -EOPNOTSUPP;
-	if (!linked && req->way != KEV_WAY_DIRECT && kev_request_try(req, m)) {
-		if (req->transfer && req->res == -EFAULT)
-			return -EFAULT;
-		return kev_request_done_inline(req);
-	}
-	ret = kev_request_detach(s, req, m);
 	if (ret)
-		return req->done ? kev_request_done_inline(req) : ret;
+		return ret;
 	if (linked)
 		kev_chain_add(s, req);
 	else if (req->way == KEV_WAY_READY)
@@ -1415,24 +1517,47 @@ static int kev_request_go(struct kev_submission *s, struct kev_request *req,
 	return 0;
 }
 
-static int kev_request_submit(struct kev_submission *s, struct kev_request *req,
-			      struct kevent_change *c)
+/* It goes on without the caller, if it can; a part may have been transferred. */
+static int kev_request_leave(struct kev_submission *s, struct kev_request *req,
+			     const struct kevent_change *c, const struct kev_memory *m,
+			     bool linked)
+{
+	int ret;
+
+	kev_submission_post(s); /* memory that is to be pinned may let us wait */
+	kev_request_attach(s, req, c, m);
+	ret = kev_request_go(s, req, m, linked);
+	if (likely(!ret))
+		return 0;
+	kev_request_drop(req, true);
+	if (!m->done) {
+		kev_request_withdraw(req);
+		return ret;
+	}
+	kev_request_here(s, req, m->done);
+	return 0;
+}
+
+static int kev_submission_next(struct kev_submission *s, struct kev_request *req,
+			       const struct kevent_change *c)
 {
 	bool linked = c->flags & KEVENT_LINK || s->head;
 	struct kev_memory m __uninitialized;
-	int ret = 0;
+	int ret;
 
 	m.count = 0;
-	m.iov = NULL;
-	if (c->kind != KEVENT_KIND_NOP)
-		ret = kev_request_open(s, req, c);
-	if (!ret && req->transfer)
-		ret = kev_request_import(s, req, c, &m);
-	if (!ret)
-		ret = kev_request_go(s, req, &m, linked);
-	if (ret)
-		kev_request_withdraw(req);
-	if (m.iov != m.fast)
+	m.want = 0;
+	m.done = 0;
+	m.buffer = NULL;
+	m.iov = m.fast;
+	ret = kev_submission_try(s, req, c, &m, linked);
+	if (ret > 0) {
+		ret = kev_request_leave(s, req, c, &m, linked);
+	} else if (ret < 0) {
+		req->next = s->stock;
+		s->stock = req;
+	}
+	if (unlikely(m.iov != m.fast))
 		kfree(m.iov);
 	return ret;
 }
@@ -1450,15 +1575,15 @@ long kev_submit(struct kev_submission *s, struct kevent_change *c)
 		r = kev_ring_of(s->q, c->ring);
 	if (!r || c->id)
 		return -EINVAL;
-	ret = kev_check_fields(c);
+	ret = kev_check_fields(c) ?: kev_submission_open(s, c);
 	if (ret)
 		return ret;
 	req = kev_request_get(s, r);
 	if (IS_ERR(req))
 		return PTR_ERR(req);
-	kev_request_init(req, c);
+	kev_request_name(req, c);
 	id = req->wait.item.ev.id;
-	ret = kev_request_submit(s, req, c);
+	ret = kev_submission_next(s, req, c);
 	if (!ret)
 		c->id = id;
 	return ret;

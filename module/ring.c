@@ -235,6 +235,11 @@ void kev_post_request(struct kev_item *item)
 	struct kev_ring *r = item->ring;
 
 	lockdep_assert_held(&r->lock);
+	if (likely(!r->attention && r->tail - r->head <= r->mask)) {
+		kev_ring_put(r, item);
+		kev_request_gone(item);
+		return;
+	}
 	if (kev_post_now(item))
 		kev_request_gone(item);
 	else
