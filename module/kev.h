@@ -482,6 +482,8 @@ struct kev_request {
 	struct list_head turn; /* on lane->waiting */
 	struct kev_lane *lane;
 	struct task_struct *task; /* that runs it; under queue->running */
+	struct task_struct *worker; /* that has made it; only to be compared */
+	struct kev_request **heir;  /* on its stack: what is next in the chain */
 };
 
 /* The process, by its table of descriptors, that submits.  On queue->owners. */
@@ -525,8 +527,10 @@ void kev_cancel_all(struct kev_queue *q);
 void kev_request_abandon(struct kev_file *f);
 bool kev_request_begin(struct kev_request *req);
 ssize_t kev_request_perform(struct kev_request *req);
-void kev_request_performed(struct kev_request *req, ssize_t res);
+void kev_request_performed(struct kev_request *req, ssize_t res,
+			   struct kev_request **heir);
 void kev_request_finish(struct kev_request *req, bool may_sleep);
+void kev_request_queue(struct kev_request *req);
 int kev_nowait(const struct file *file);
 void kev_request_free(struct kev_item *item);
 void kev_requests_free_spares(struct kev_ring *r);

@@ -391,17 +391,22 @@ static int kev_pin_memory(struct kev_request *req, const struct kev_memory *m, u
 /* --- the end --- */
 
 /*
- * What comes next in the chain is given to a worker, which also ends it if this
- * one failed.  CONTEXT: any
+ * What comes next in the chain goes on with the worker that made this one, if that is
+ * who ends it, or else with another; there it also ends if this one failed.
+ * CONTEXT: any
  */
-static void kev_chain_next(struct kev_request *next, bool ok)
+static void kev_chain_next(struct kev_request *next, bool ok,
+			   struct kev_request **heir)
 {
 	struct kev_ring *r = kev_ring_at(next);
 	unsigned long flags;
 
 	spin_lock_irqsave(&r->lock, flags);
 	next->cancelled |= !ok;
-	kev_work_queue(next);
+	if (heir)
+		*heir = next;
+	else
+		kev_work_queue(next);
 	spin_unlock_irqrestore(&r->lock, flags);
 }
 
@@ -428,6 +433,7 @@ static void kev_request_post(struct kev_request *req)
 	struct kev_ring *r = kev_ring_at(req);
 	struct kev_request *next = req->next;
 	bool ok = next && kev_succeeded(req);
+	struct kev_request **heir = next && req->worker == current ? req->heir : NULL;
 	unsigned long flags;
 
 	spin_lock_irqsave(&r->lock, flags);
@@ -436,7 +442,7 @@ static void kev_request_post(struct kev_request *req)
 	kev_post_request(&req->wait.item);
 	spin_unlock_irqrestore(&r->lock, flags);
 	if (next)
-		kev_chain_next(next, ok);
+		kev_chain_next(next, ok, heir);
 }
 
 static void kev_end_write(struct kev_request *req)
@@ -758,14 +764,17 @@ static bool kev_request_rewait(struct kev_request *req)
 	return wait;
 }
 
-/* After a worker has tried it. */
-void kev_request_performed(struct kev_request *req, ssize_t res)
+/* After a worker has tried it, which may go on with what is next, in @heir. */
+void kev_request_performed(struct kev_request *req, ssize_t res,
+			   struct kev_request **heir)
 {
 	bool again = req->way == KEV_WAY_READY && res == -EAGAIN;
 
 	if (!(req->transfer && res == -EIOCBQUEUED) &&
 	    !(again && kev_request_rewait(req))) {
 		req->res = kev_result(req, again ? -EINTR : res);
+		req->heir = heir;
+		req->worker = current;
 		kev_request_put(req, true);
 	}
 	kev_request_put(req, true);
@@ -1087,6 +1096,7 @@ static void kev_request_attach(struct kev_submission *s, struct kev_request *req
 	req->writing = false;
 	req->settled = false;
 	req->lane = NULL;
+	req->worker = NULL;
 }
 
 /* Requests are taken from the ring in numbers; listed if most will leave us. */
@@ -1408,14 +1418,19 @@ static bool kev_may_issue(const struct kev_request *req)
 	       !(req->iocb.ki_flags & IOCB_APPEND);
 }
 
-static void kev_request_delegate(struct kev_request *req)
+void kev_request_queue(struct kev_request *req)
 {
 	struct kev_ring *r = kev_ring_at(req);
 
-	req->iocb.ki_ioprio = get_current_ioprio();
 	spin_lock_irq(&r->lock);
 	kev_work_queue(req);
 	spin_unlock_irq(&r->lock);
+}
+
+static void kev_request_delegate(struct kev_request *req)
+{
+	req->iocb.ki_ioprio = get_current_ioprio();
+	kev_request_queue(req);
 }
 
 /* The chain is complete: its first request starts, unless it was cancelled. */

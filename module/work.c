@@ -217,23 +217,52 @@ static ssize_t kev_work_as_submitter(struct kev_request *req)
 	return res;
 }
 
-static void kev_work(struct work_struct *work)
+/* What is next in the chain takes the place in the lane, if that is its own. */
+static bool kev_work_inherit(struct kev_request *next, struct kev_lane *lane)
 {
-	struct kev_request *req = container_of(work, struct kev_request, work);
+	if (!next || kev_lane_key(next->iocb.ki_filp) != lane->key)
+		return false;
+	kev_work_prepare(next);
+	next->lane = lane;
+	return true;
+}
+
+/* Runs it, and returns what is next in its chain if that is to be run here too. */
+static struct kev_request *kev_work_one(struct kev_request *req)
+{
+	struct kev_request *next = NULL;
 	struct kev_user *user = kev_user_of(req);
 	struct kev_lane *lane = req->lane;
 	ssize_t res = -ECANCELED;
+
+	kev_work_reachable(req, current);
+	if (kev_request_begin(req))
+		res = kev_work_as_submitter(req);
+	kev_work_reachable(req, NULL);
+	if (!req->next) {
+		kev_lane_leave(user, lane);
+		kev_request_performed(req, res, NULL);
+		return NULL;
+	}
+	kev_request_performed(req, res, &next);
+	if (kev_work_inherit(next, lane))
+		return next;
+	kev_lane_leave(user, lane);
+	if (next)
+		kev_request_queue(next);
+	return NULL;
+}
+
+static void kev_work(struct work_struct *work)
+{
+	struct kev_request *req = container_of(work, struct kev_request, work);
 
 	if (req->settled) {
 		kev_request_finish(req, true);
 		return;
 	}
-	kev_work_reachable(req, current);
-	if (kev_request_begin(req))
-		res = kev_work_as_submitter(req);
-	kev_work_reachable(req, NULL);
-	kev_lane_leave(user, lane);
-	kev_request_performed(req, res);
+	while (req)
+		req = kev_work_one(req);
 }
 
 void kev_work_init(struct kev_user *user)
