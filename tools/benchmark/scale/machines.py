@@ -56,8 +56,9 @@ MILAN = Machine(
 WESTMERE = Machine(
     "Xeon E7-8867L", 109 / 2.13, 289 / 2.13, 400 / 2.13,
     "David et al., SOSP 2013, table 2, eight sockets at 2.13 GHz: a load of a modified line "
-    "takes 109 cycles in the socket, 289 one hop away, 400 two hops away (a store 115, "
-    "320, 431, not used).  Derived: cycles / 2.13.")
+    "takes 109 cycles in the socket, 289 one hop away, 400 two hops away; checked against "
+    "notes that quote the paper, no copy was at hand.  (A store, from memory: 115, 320, "
+    "431; not used.)  Derived: cycles / 2.13.")
 
 OPTERON = Machine(
     "Opteron 6172", 81 / 2.1, 161 / 2.1, 252 / 2.1,
