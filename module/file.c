@@ -99,6 +99,16 @@ static int kev_file_wake(wait_queue_entry_t *wait, unsigned int mode, int sync,
 	u32 got = (__force u32)key_to_poll(key), bits;
 	unsigned long flags;
 
+	/*
+	 * Not asked for.  A mask that is changed meanwhile is polled for after
+	 * smp_mb() in kev_item_enable(), with which this one pairs: the waker's
+	 * store of readiness comes before our load of the mask.
+	 */
+	if (unlikely(!(got & READ_ONCE(f->item.events)) && got)) {
+		smp_mb();
+		if (!(got & READ_ONCE(f->item.events)))
+			return 0;
+	}
 	spin_lock_irqsave(&r->lock, flags);
 	/*
 	 * The waker's store of readiness comes before our loads of the mask and
@@ -282,7 +292,7 @@ static int kev_file_check(const struct kevent_change *c)
 
 static void kev_file_modify(struct kev_item *item, const struct kevent_change *c)
 {
-	item->events = c->events | KEV_ALWAYS;
+	WRITE_ONCE(item->events, c->events | KEV_ALWAYS);
 	item->ev.events = 0;
 }
 
@@ -308,9 +318,14 @@ static struct kev_file *kev_file_alloc(struct kev_user *user)
 
 	if (kev_user_charge(user))
 		return ERR_PTR(-ENOSPC);
-	f = kmem_cache_zalloc(kev_file_cache, GFP_KERNEL);
-	if (f)
+	f = kmem_cache_alloc(kev_file_cache, GFP_KERNEL);
+	if (f) {
+		memset(&f->item, 0, sizeof(f->item));
+		f->owner = NULL;
+		f->hook.head = NULL;
+		f->hook.next = NULL;
 		return f;
+	}
 	kev_user_uncharge(user);
 	return ERR_PTR(-ENOMEM);
 }
@@ -365,9 +380,15 @@ const struct kev_kind kev_file_kind = {
 	.release = kev_file_release,
 };
 
+/* Memory of a cache that has a constructor is not zeroed for each allocation. */
+static void kev_file_construct(void *f)
+{
+}
+
 int kev_file_init(void)
 {
-	kev_file_cache = KMEM_CACHE(kev_file, SLAB_ACCOUNT);
+	kev_file_cache = kmem_cache_create("kev_file", sizeof(struct kev_file), 0,
+					   SLAB_ACCOUNT, kev_file_construct);
 	return kev_file_cache ? 0 : -ENOMEM;
 }
 
