@@ -8,7 +8,8 @@
  * write.  The same bracket with nothing in it is subtracted.  The figures ending in
  * _all are what write and collection together add to the bare write.
  *
- * kevent    edge source, collected from the mapped ring: no system call
+ * kevent    edge source, collected from the mapped ring with kevent_view_peek() and
+ *           kevent_view_claim(): no system call; kevent_copied: by kevent_ring_collect()
  * epoll     edge-triggered, epoll_wait for one event
  * io_uring  multishot poll, collected in the cheapest of three ways: with default flags,
  *           where the write leaves a completion, by io_uring_for_each_cqe() or by
@@ -171,7 +172,20 @@ static struct cost cost_of_uring(unsigned int flags, unsigned long (*how)(void))
 
 static struct kevent_map map;
 
+static struct kevent_view view;
+
 static unsigned long collect_kevent(void)
+{
+	const struct ukevent *ev;
+	unsigned long sum;
+
+	kevent_view_peek(&view, &ev);
+	sum = ev->cookie + ev->events;
+	kevent_view_claim(&view, 1);
+	return sum;
+}
+
+static unsigned long copy_kevent(void)
 {
 	struct ukevent ev;
 
@@ -179,7 +193,7 @@ static unsigned long collect_kevent(void)
 	return ev.cookie + ev.events;
 }
 
-static struct cost cost_of_kevent(void)
+static struct cost cost_of_kevent(unsigned long (*how)(void))
 {
 	int queue = kevent_open();
 	struct kevent_change c = {
@@ -190,7 +204,8 @@ static struct cost cost_of_kevent(void)
 
 	must(queue >= 0 && !kevent_map_rings(queue, &map), KEVENT_DEVICE);
 	must(kevent_change(queue, &c) >= 0, "add");
-	result = cost(collect_kevent);
+	view = kevent_view_of(&map, 0);
+	result = cost(how);
 	kevent_unmap_rings(&map);
 	close(queue);
 	return result;
@@ -211,6 +226,16 @@ static struct cost with_fd(struct cost (*of)(void))
 static struct cost cost_of_nothing(void)
 {
 	return cost(collect_nothing);
+}
+
+static struct cost cost_of_kevent_view(void)
+{
+	return cost_of_kevent(collect_kevent);
+}
+
+static struct cost cost_of_kevent_copy(void)
+{
+	return cost_of_kevent(copy_kevent);
 }
 
 static struct cost cost_of_uring_each(void)
@@ -240,7 +265,8 @@ int main(void)
 {
 	double loop = clock_check(0);
 	struct cost bare = with_fd(cost_of_nothing);
-	struct cost kevent = less(with_fd(cost_of_kevent), bare);
+	struct cost kevent = less(with_fd(cost_of_kevent_view), bare);
+	struct cost copied = less(with_fd(cost_of_kevent_copy), bare);
 	struct cost epoll = less(with_fd(cost_of_epoll), bare);
 	struct cost each = less(with_fd(cost_of_uring_each), bare);
 	struct cost peek = less(with_fd(cost_of_uring_peek), bare);
@@ -250,7 +276,7 @@ int main(void)
 	report("edge_single", "instructions per event", "kevent", kevent.collection,
 	       "epoll", epoll.collection, "io_uring",
 	       least(each.collection, peek.collection, defer.collection),
-	       "io_uring_for_each", each.collection, "io_uring_peek", peek.collection,
+	       "kevent_copied", copied.collection, "io_uring_for_each", each.collection, "io_uring_peek", peek.collection,
 	       "io_uring_defer", defer.collection, "kevent_all", kevent.all,
 	       "epoll_all", epoll.all, "io_uring_all",
 	       least(each.all, peek.all, defer.all), "bare_write", bare.all, NULL);

@@ -42,7 +42,7 @@
  *
  *	1. loads head with acquire (tail is not loaded before it), then tail with
  *	   acquire (pairs with the kernel's release);
- *	2. copies the events between them, word by word, with relaxed loads;
+ *	2. copies of the events between them what it needs;
  *	3. claims them: compare-and-swap of head to head + n, with release (the
  *	   copy is done before the kernel may reuse a slot; pairs with the
  *	   kernel's acquire load of head).  On failure another consumer was
@@ -829,6 +829,76 @@ kevent_ring_at(const struct kevent_map *map, unsigned int index)
 }
 
 /**
+ * struct kevent_view - one thread's view of a mapped ring
+ * @ring:  its header
+ * @claim: its head word
+ * @slots: its slots
+ * @mask:  entries - 1
+ * @head:  the head word, as far as this thread knows
+ */
+struct kevent_view {
+	const struct kevent_ring *ring;
+	struct kevent_claim *claim;
+	const struct ukevent *slots;
+	__u64 mask;
+	__u64 head;
+};
+
+/** kevent_view_of - a view of ring @index, for as long as @map is */
+static inline struct kevent_view kevent_view_of(const struct kevent_map *map,
+						unsigned int index)
+{
+	struct kevent_view view;
+
+	view.ring = kevent_ring_at(map, index);
+	view.claim = (struct kevent_claim *)
+		(map->claims + (size_t)index * map->setup.claim_bytes);
+	view.slots = (const struct ukevent *)
+		((const char *)view.ring + view.ring->slots_offset);
+	view.mask = view.ring->entries - 1;
+	view.head = __atomic_load_n(&view.claim->head, __ATOMIC_ACQUIRE);
+	return view;
+}
+
+/**
+ * kevent_view_peek - look at unclaimed events in place
+ *
+ * Returns how many events lie at *@events, up to the last slot of the ring; 0 when
+ * it is empty.  They are ours once kevent_view_claim() says so: read what is needed of
+ * them first, and forget it if that says otherwise.  Act on readiness only after the
+ * claim, or the file's next news may merge with what was claimed too late.
+ */
+static inline unsigned int kevent_view_peek(struct kevent_view *view,
+				       const struct ukevent **events)
+{
+	__u64 n = __atomic_load_n(&view->ring->tail, __ATOMIC_ACQUIRE) - view->head;
+	__u64 run = view->mask + 1 - (view->head & view->mask);
+
+	/* A head that others have moved shows as too many; then the claim fails. */
+	*events = &view->slots[view->head & view->mask];
+	return (unsigned int)(n < run ? n : run);
+}
+
+/**
+ * kevent_view_claim - take the first @n events that kevent_view_peek() showed
+ *
+ * Returns 1, or 0 if another consumer took some of them.
+ */
+static inline int kevent_view_claim(struct kevent_view *view, unsigned int n)
+{
+	if (!__atomic_compare_exchange_n(&view->claim->head, &view->head,
+					 view->head + n, 0, __ATOMIC_RELEASE,
+					 __ATOMIC_ACQUIRE))
+		return 0;
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	view->head += n;
+	return 1;
+}
+
+/* Half an event; a slot that is overwritten meanwhile fails the claim. */
+typedef __u64 kevent_half __attribute__((vector_size(16), aligned(8), may_alias));
+
+/**
  * kevent_ring_collect - take events from a mapped ring, without a system call
  *
  * Any number of threads and processes may do so at once.  Returns how many were
@@ -859,15 +929,12 @@ static inline unsigned int kevent_ring_collect(const struct kevent_map *map,
 			return 0;
 		at = head * sizeof(struct ukevent);
 		for (i = 0; i < n; i++, at += sizeof(struct ukevent)) {
-			const __u64 *slot = (const __u64 *)
+			const volatile kevent_half *slot = (const kevent_half *)
 				(slots + (size_t)(at & (bytes - 1)));
-			__u64 word[4];
+			kevent_half *to = (kevent_half *)&events[i];
 
-			word[0] = __atomic_load_n(&slot[0], __ATOMIC_RELAXED);
-			word[1] = __atomic_load_n(&slot[1], __ATOMIC_RELAXED);
-			word[2] = __atomic_load_n(&slot[2], __ATOMIC_RELAXED);
-			word[3] = __atomic_load_n(&slot[3], __ATOMIC_RELAXED);
-			memcpy(&events[i], word, sizeof(word));
+			to[0] = slot[0];
+			to[1] = slot[1];
 		}
 	} while (!__atomic_compare_exchange_n(&claim->head, &head, head + n, 0,
 					      __ATOMIC_ACQ_REL,
