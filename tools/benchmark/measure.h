@@ -32,6 +32,8 @@ static inline double best_of(int rounds, void (*call)(void))
 {
 	double best = 1e18;
 
+	if (getenv("KEVENT_QUICK"))
+		rounds = rounds / 4 + 1;
 	while (rounds--) {
 		double start = now();
 
