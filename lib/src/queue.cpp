@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <kevent/queue.hpp>
 
+#include <algorithm>
+#include <array>
 #include <utility>
 
 namespace kevent {
@@ -154,6 +156,31 @@ result<std::uint64_t> queue::add(const source &what) const noexcept {
 
 result<std::uint64_t> queue::submit(const request &what) const noexcept {
     return id_of(*this, what);
+}
+
+result<unsigned>
+queue::register_buffers(std::span<const std::span<std::byte>> memory,
+                        std::uint32_t first) const noexcept {
+    std::array<kevent_buffer, 64> part; // as many as are given at a time
+    unsigned given = 0;
+    int done = 0;
+    kevent_buffers argument{};
+    argument.size = sizeof(argument);
+    argument.buffers = address_of(part.data());
+    do {
+        const auto rest = memory.subspan(given);
+        const auto some = rest.first(std::min(rest.size(), part.size()));
+        std::ranges::transform(some, part.begin(), [](auto each) {
+            return kevent_buffer{address_of(each.data()), each.size()};
+        });
+        argument.first = first + given;
+        argument.nr = static_cast<__u32>(some.size());
+        done = system_->ioctl(fd_, KEVENT_IOC_BUFFERS, &argument);
+        given += static_cast<unsigned>(std::max(done, 0));
+    } while (done == static_cast<int>(part.size()) && given < memory.size());
+    if (done < 0 && given == 0)
+        return errno_code(-done);
+    return given;
 }
 
 result<unsigned> queue::get(std::span<event> out,

@@ -41,6 +41,7 @@ struct fake_queue {
     std::unordered_map<std::uint64_t, std::unique_ptr<fake_source>> sources;
     std::map<std::uint64_t, std::unique_ptr<fake_source>> requests;
     std::set<fake_source *> armed;
+    std::map<std::uint32_t, kevent_buffer> buffers;
     std::uint64_t next_id = 1;
 
     kevent_ring *header(unsigned index) const {
@@ -553,6 +554,41 @@ int fake_kernel::prepare(fake_source &request) const {
     return 0;
 }
 
+namespace {
+/// Does its memory lie in the registered buffer that it names?
+int check_buffer(const fake_queue &queue, const change &entry) {
+    if (entry.buffer == 0)
+        return 0;
+    if (entry.kind != KEVENT_KIND_READ && entry.kind != KEVENT_KIND_WRITE)
+        return -EINVAL;
+    const auto found = queue.buffers.find(entry.buffer);
+    if (found == queue.buffers.end())
+        return -EFAULT;
+    const auto &[start, length] = found->second;
+    const auto from = entry.addr - start; // before it: too large
+    return from <= length && entry.len <= length - from ? 0 : -EFAULT;
+}
+} // namespace
+
+int fake_kernel::register_buffers(fake_queue &queue, kevent_buffers &argument) {
+    argument.done = 0;
+    if (argument.first == 0 || argument.first > KEVENT_MAX_BUFFERS ||
+        argument.nr > KEVENT_MAX_BUFFERS + 1 - argument.first)
+        return -EINVAL;
+    const std::span array(
+        reinterpret_cast<const kevent_buffer *>(argument.buffers), argument.nr);
+    for (const auto &each : array) {
+        if (each.len != 0 && each.addr == 0)
+            return argument.done != 0 ? static_cast<int>(argument.done)
+                                      : -EFAULT;
+        const auto number = argument.first + argument.done++;
+        queue.buffers.erase(number);
+        if (each.len != 0)
+            queue.buffers[number] = each;
+    }
+    return static_cast<int>(argument.done);
+}
+
 int fake_kernel::submit(fake_queue &queue, change &entry,
                         fake_source *&before) {
     const auto ring = home_of(queue, entry.ring);
@@ -564,6 +600,8 @@ int fake_kernel::submit(fake_queue &queue, change &entry,
     request.settings.ring = ring;
     request.enabled = true;
     if (const int error = prepare(request))
+        return error;
+    if (const int error = check_buffer(queue, entry))
         return error;
     if (queue.requests.size() >= most_requests_)
         return -EAGAIN;
@@ -859,6 +897,9 @@ int fake_kernel::ioctl(int fd, unsigned long request, void *argument) noexcept {
         time_ += cost_;
         return get(guard, *queue, *static_cast<kevent_get *>(argument));
     }
+    if (request == KEVENT_IOC_BUFFERS)
+        return register_buffers(*queue,
+                                *static_cast<kevent_buffers *>(argument));
     return -ENOTTY;
 }
 

@@ -176,6 +176,7 @@ private:
     int change_one(fake_queue &queue, change &entry);
     int add(fake_queue &queue, change &entry);
     int submit(fake_queue &queue, change &entry, fake_source *&before);
+    int register_buffers(fake_queue &queue, kevent_buffers &argument);
     int prepare(fake_source &request) const;
     std::optional<std::int64_t> perform(fake_source &request);
     void start(fake_queue &queue, fake_source &request, std::uint16_t way);

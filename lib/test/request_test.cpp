@@ -30,6 +30,7 @@ TEST(Request, UsesTheFieldsOfItsRow) {
     EXPECT_EQ(entry.cookie, 8U);
     EXPECT_EQ(entry.flags, std::uint32_t{KEVENT_LINK});
     EXPECT_EQ(entry.rw_flags, 0U);
+    EXPECT_EQ(entry.buffer, 0U);
     EXPECT_EQ(entry.id, 0U);
 }
 
@@ -54,6 +55,13 @@ TEST(Request, KindsWithoutABufferLeaveItsFieldsAlone) {
     const change entry = nop(-3);
     EXPECT_EQ(entry.fd, 0);
     EXPECT_EQ(static_cast<std::int64_t>(entry.value), -3);
+}
+
+TEST(Request, NamesARegisteredBuffer) {
+    std::array<std::byte, 16> memory{};
+    const change entry = write(5, memory).buffer(7);
+    EXPECT_EQ(entry.buffer, 7U);
+    EXPECT_EQ(entry.addr, address(memory.data()));
 }
 
 TEST(Request, KnowsItsBuffer) {
@@ -87,6 +95,7 @@ public:
     queue rings = queue::open({.rings = 2, .entries = 8}, system).value();
     int fd = system.make_store("hello, world");
     std::array<char, 8> buffer{};
+    std::span<std::byte> bytes = std::as_writable_bytes(std::span(buffer));
     std::array<event, 16> events{};
 
     std::vector<event> collect() {
@@ -146,6 +155,54 @@ TEST_F(Requests, AllOfAFileAreCancelled) {
     EXPECT_EQ(collect().size(), 3U);
     EXPECT_EQ(system.in_flight(other), 1U);
     EXPECT_EQ(rings.cancel_file(99).error(), errno_code(EBADF));
+}
+
+TEST_F(Requests, ABufferHasTheNumbersFromTheFirst) {
+    const std::array parts{bytes.first(4), bytes.last(4)};
+    EXPECT_EQ(rings.register_buffers(parts, 3).value(), 2U);
+    const auto first = read(fd, bytes.first(4)).home(0);
+    EXPECT_TRUE(rings.submit(request(first).buffer(3)));
+    EXPECT_EQ(std::string(buffer.data(), 4), "hell");
+    for (const unsigned other : {1U, 2U, 4U, 5U})
+        EXPECT_EQ(rings.submit(request(first).buffer(other)).error(),
+                  errno_code(EFAULT));
+    EXPECT_EQ(rings.submit(reading().buffer(3)).error(), errno_code(EFAULT));
+    EXPECT_EQ(rings.submit(fsync(fd).buffer(3)).error(), errno_code(EINVAL));
+    EXPECT_EQ(collect().size(), 1U);
+}
+
+TEST_F(Requests, AnEmptySpanLeavesTheNumberToNothing) {
+    std::array parts{bytes};
+    EXPECT_EQ(rings.register_buffers(parts).value(), 1U);
+    EXPECT_TRUE(rings.submit(reading().buffer(1)));
+    parts[0] = {};
+    EXPECT_EQ(rings.register_buffers(parts).value(), 1U);
+    EXPECT_EQ(rings.submit(reading().buffer(1)).error(), errno_code(EFAULT));
+}
+
+TEST_F(Requests, ManyBuffersAreRegistered) {
+    const std::vector<std::span<std::byte>> many(1000, bytes);
+    EXPECT_EQ(rings.register_buffers(many, 2).value(), 1000U);
+    for (const unsigned number : {2U, 65U, 66U, 1001U})
+        EXPECT_TRUE(rings.submit(reading().buffer(number)));
+    for (const unsigned number : {1U, 1002U})
+        EXPECT_FALSE(rings.submit(reading().buffer(number)));
+}
+
+TEST_F(Requests, ABufferThatCannotBeRegisteredEndsTheCall) {
+    for (const unsigned good : {1U, 63U, 64U, 65U, 128U}) {
+        std::vector<std::span<std::byte>> many(200, bytes);
+        many[good] = {static_cast<std::byte *>(nullptr), 1};
+        EXPECT_EQ(rings.register_buffers(many).value(), good);
+        EXPECT_EQ(
+            rings.register_buffers(std::span(many).subspan(good), 1 + good)
+                .error(),
+            errno_code(EFAULT));
+    }
+    EXPECT_EQ(rings.register_buffers({}).value(), 0U);
+    EXPECT_EQ(rings.register_buffers({}, 0).error(), errno_code(EINVAL));
+    system.fail(KEVENT_IOC_BUFFERS, ENOMEM);
+    EXPECT_EQ(rings.register_buffers({}).error(), errno_code(ENOMEM));
 }
 
 TEST_F(Requests, AChainStopsAtAShortTransfer) {

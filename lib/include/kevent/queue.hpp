@@ -11,6 +11,7 @@
 
 #include <array>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -116,6 +117,18 @@ public:
     result<std::uint64_t> add(const request &what) const noexcept {
         return submit(what);
     }
+
+    /// Pins memory for requests that name it by request::buffer(), once instead
+    /// of with each: gives it the numbers from @p first on, in order.  It stays
+    /// pinned, and counts as locked memory, even where it is unmapped, until
+    /// its number is given to other memory, or to none (an empty span), and no
+    /// request uses it any more.
+    ///
+    /// Returns how many numbers were given; where that is less than asked for,
+    /// a call for the rest tells why.  Errors: of KEVENT_IOC_BUFFERS.
+    result<unsigned>
+    register_buffers(std::span<const std::span<std::byte>> memory,
+                     std::uint32_t first = 1) const noexcept;
 
     /// Cancels a request; EALREADY and ENOENT: it was too late.
     result<int> cancel(std::uint64_t id) const noexcept {

@@ -66,10 +66,17 @@ public:
         return *this;
     }
 
+    /// Of read() and write(): their memory lies in the buffer that
+    /// queue::register_buffers() gave that number.
+    request &buffer(std::uint32_t number) noexcept {
+        change_.buffer = number;
+        return *this;
+    }
+
     /// The entry for a change array.
     operator change() const noexcept { return change_; }
 
-    /// The buffer that it works on; null for others and for arrays of iovec.
+    /// The memory that it works on; null for others and for arrays of iovec.
     [[nodiscard]] const void *buffer() const noexcept {
         const bool one = change_.kind == KEVENT_KIND_READ ||
                          change_.kind == KEVENT_KIND_WRITE;
