@@ -210,10 +210,10 @@ struct outcome {
     unsigned delivered = 0;
 };
 
-outcome simulate(const load &what) {
+outcome simulate(const load &what, pace rule) {
     fake_kernel system;
     auto rings = queue::open({.rings = 1, .entries = 64}, system).value();
-    collector one(rings, {.sweeps = pace::adaptive(what.budget, what.bound)});
+    collector one(rings, {.sweeps = rule});
     const int fd = system.make_file();
     rings.add(watch(fd, EPOLLIN).level().cookie(1)).value();
     rings.add(watch(system.make_file(EPOLLIN), EPOLLIN).level()).value();
@@ -247,13 +247,61 @@ outcome simulate(const load &what) {
     return seen;
 }
 
+outcome simulate(const load &what) {
+    return simulate(what, pace::adaptive(what.budget, what.bound));
+}
+
+/// What the adaptive pace is to make small.
+double limits_used(const load &what, const outcome &seen) {
+    return seen.share / what.budget +
+           static_cast<double>(seen.oldest) /
+               static_cast<double>(what.bound.count());
+}
+
 TEST(AdaptivePace, HoldsTheBudget) {
-    for (const auto cost : {500ns, 2000ns, 20'000ns}) {
+    for (const auto cost : {500ns, 2000ns, 20'000ns, 40'000ns}) {
         const auto seen = simulate({cost, 1ms, 0.05, 2us});
         EXPECT_LE(seen.share, 0.05) << cost.count();
-        EXPECT_GE(seen.share, 0.03) << "does not use it, " << cost.count();
         EXPECT_GT(seen.delivered, 30U);
     }
+}
+
+TEST(AdaptivePace, IsAsGoodAsTheBestInterval) {
+    for (const auto cost : {500ns, 5000ns, 40'000ns})
+        for (const auto batch : {2us, 30us}) {
+            const load what{cost, 1ms, 0.05, batch};
+            double best = 1e18;
+            for (auto each = 20us; each < 1ms; each += each / 4) {
+                const auto seen = simulate(what, pace::fixed(0, each));
+                best = std::min(best, limits_used(what, seen));
+            }
+            EXPECT_LE(limits_used(what, simulate(what)), 1.1 * best)
+                << cost.count() << ", " << batch.count();
+        }
+}
+
+TEST(AdaptivePace, SweepsBetweenTheLimits) {
+    auto sweeps = pace::adaptive(0.05, 1ms);
+    sweeps.swept(0, 2000); // may follow after 40 us, must before 1 ms
+    EXPECT_FALSE(sweeps.due(1, 199'900));
+    EXPECT_TRUE(sweeps.due(1, 200'000));
+}
+
+TEST(AdaptivePace, SweepsAtTheNearestCall) {
+    auto sweeps = pace::adaptive(0.05, 1ms);
+    sweeps.swept(0, 2000);
+    EXPECT_FALSE(sweeps.due(1, 40'000));
+    EXPECT_TRUE(sweeps.due(1, 160'000)) << "nearer to 200 us than 280 us";
+    sweeps.swept(160'000, 162'000);
+    EXPECT_FALSE(sweeps.due(1, 280'000)) << "120 us: 220 us is nearer";
+}
+
+TEST(AdaptivePace, TheNearestCallIsNotBeforeTheBudgetAllows) {
+    auto sweeps = pace::adaptive(0.05, 1ms);
+    EXPECT_TRUE(sweeps.due(1, 1)) << "the first";
+    sweeps.swept(1, 25'001);
+    EXPECT_FALSE(sweeps.due(1, 480'001)) << "707 us are best, 500 us the least";
+    EXPECT_TRUE(sweeps.due(1, 960'001));
 }
 
 TEST(AdaptivePace, HoldsTheBound) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 
 namespace kevent {
@@ -17,13 +18,18 @@ using std::chrono::nanoseconds;
 /// last sweep began.
 ///
 /// adaptive(budget, bound): a sweep that cost c nanoseconds is followed by the
-/// next one after c / budget, which holds its share of time to the budget
-/// exactly; but earlier where a level event would otherwise be older than the
-/// bound when it is delivered.  Where both cannot be had (sweeps that cost more
-/// than budget * bound) the bound wins.  The bound counts the time from one
-/// call of collect() to the next as long as the last ones; a caller that takes
-/// longer once adds that excess.  It holds while a sweep has room for all that
-/// is ready.
+/// next one not before c / budget, which holds its share of time to the budget,
+/// and not so late that a level event would be older than the bound when it is
+/// delivered.  In between, sweeping twice as often makes level events half as
+/// old for twice the share; a sweep is due when the share, as a fraction of the
+/// budget, and the age, as a fraction of the bound, add up to the least: after
+/// the geometric mean of c / budget and the bound (or at the call nearest to
+/// that).  tools/benchmark/sweep_n.cpp measures it against fixed rules.
+///
+/// Where both limits cannot be had (sweeps that cost more than budget * bound)
+/// the bound wins.  The bound counts the time from one call of collect() to the
+/// next as long as the last ones; a caller that takes longer once adds that
+/// excess.  It holds while a sweep has room for all that is ready.
 ///
 /// A value; used by one thread at a time.
 class pace {
@@ -75,7 +81,8 @@ private:
     // Written at each sweep.
     std::int64_t started_ = INT64_MIN / 2;
     std::int64_t cost_ = 0;
-    std::int64_t wait_ = 0;
+    std::int64_t least_ = 0; ///< what the budget asks for
+    std::int64_t best_ = 0;
 
     // Written at each question of a timed pace.
     std::int64_t asked_ = 0;
@@ -94,14 +101,19 @@ inline bool pace::due(unsigned events, std::int64_t now) noexcept {
         return (events_ != 0 && events >= events_) ||
                (interval_ != 0 && since >= interval_);
     note_gap(now);
-    return since >= wait_ || since + gap_ + cost_ > bound_;
+    // Half a gap: the next question would come later than this one is early.
+    return (since >= least_ && since + gap_ / 2 >= best_) ||
+           since + gap_ + cost_ > bound_;
 }
 
 inline void pace::swept(std::int64_t start, std::int64_t end) noexcept {
     started_ = start;
     const auto cost = end - start;
     cost_ = std::max(cost, cost_ - cost_ / 8);
-    wait_ = static_cast<std::int64_t>(static_cast<double>(cost) / budget_);
+    const auto least = static_cast<double>(cost) / budget_;
+    least_ = static_cast<std::int64_t>(least);
+    best_ = static_cast<std::int64_t>(
+        std::sqrt(least * static_cast<double>(bound_)));
     asked_ = asked_ == 0 ? 0 : end;
 }
 
