@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Changes: the table of kinds, ids, and the life of an item. */
+#include <linux/log2.h>
+#include <linux/nospec.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -29,18 +31,7 @@ static void kev_item_apply(struct kev_item *item, const struct kevent_change *c)
 {
 	item->ev.cookie = c->cookie;
 	item->ev.flags = c->flags & KEVENT_ONESHOT ? KEVENT_EV_DISABLED : 0;
-	item->flags &= ~(KEV_ONESHOT | KEV_LEVEL | KEV_DISABLED | KEV_LATEST |
-			 KEV_ABSTIME);
-	if (c->flags & KEVENT_ONESHOT)
-		item->flags |= KEV_ONESHOT;
-	if (c->flags & KEVENT_LEVEL)
-		item->flags |= KEV_LEVEL;
-	if (c->flags & KEVENT_DISABLED)
-		item->flags |= KEV_DISABLED;
-	if (c->flags & KEVENT_LATEST)
-		item->flags |= KEV_LATEST;
-	if (c->flags & KEVENT_ABSTIME)
-		item->flags |= KEV_ABSTIME;
+	item->flags = (item->flags & ~KEV_MODE) | (c->flags & KEV_MODE);
 }
 
 void kev_item_init(struct kev_item *item, struct kev_ring *r,
@@ -49,7 +40,6 @@ void kev_item_init(struct kev_item *item, struct kev_ring *r,
 	item->ring = r;
 	item->pos = READ_ONCE(r->head) - 1; /* no entry: claimed */
 	item->ev.kind = c->kind;
-	item->busy = 1; /* the caller, until kev_item_done() */
 	kev_item_apply(item, c);
 }
 
@@ -107,21 +97,114 @@ bool kev_item_kill(struct kev_item *item)
 	return !item->busy;
 }
 
+/*
+ * The table of items.  A slot is an item or, with the lowest bit set, the index of
+ * the next free slot.
+ */
+#define KEV_SLOTS (PAGE_SIZE / sizeof(unsigned long))
+#define KEV_NO_SLOT (1U << KEV_INDEX_BITS)
+#define KEV_FREE_SLOT(next) ((unsigned long)(next) << 1 | 1)
+
+static unsigned long *kev_slot(struct kev_items *t, u32 index)
+{
+	return &t->pages[index / KEV_SLOTS][index % KEV_SLOTS];
+}
+
+void kev_items_init(struct kev_items *t)
+{
+	spin_lock_init(&t->lock);
+	t->free = KEV_NO_SLOT;
+}
+
+void kev_items_destroy(struct kev_items *t)
+{
+	while (t->size) {
+		t->size -= KEV_SLOTS;
+		free_page((unsigned long)t->pages[t->size / KEV_SLOTS]);
+	}
+	kvfree(t->pages);
+}
+
+/* Puts one more page behind the others; the list of them doubles when it is full. */
+static int kev_items_extend(struct kev_items *t)
+{
+	unsigned long **pages = t->pages, **old = NULL, *page;
+	u32 n = t->size / KEV_SLOTS, i;
+
+	if (t->size == 1U << KEV_INDEX_BITS)
+		return -ENOSPC;
+	page = (unsigned long *)__get_free_page(GFP_KERNEL_ACCOUNT);
+	if (!page)
+		return -ENOMEM;
+	if (!n || is_power_of_2(n)) {
+		pages = kvmalloc_array(n ? 2 * n : 1, sizeof(*pages), GFP_KERNEL_ACCOUNT);
+		if (!pages) {
+			free_page((unsigned long)page);
+			return -ENOMEM;
+		}
+		if (n)
+			memcpy(pages, t->pages, n * sizeof(*pages));
+		old = t->pages;
+	}
+	for (i = 0; i < KEV_SLOTS; i++)
+		page[i] = KEV_FREE_SLOT(t->size + i + 1);
+	pages[n] = page;
+	spin_lock(&t->lock);
+	page[KEV_SLOTS - 1] = KEV_FREE_SLOT(t->free);
+	t->free = t->size;
+	t->pages = pages;
+	t->size += KEV_SLOTS;
+	spin_unlock(&t->lock);
+	kvfree(old);
+	return 0;
+}
+
+static int kev_items_grow(struct kev_queue *q)
+{
+	int ret = 0;
+
+	mutex_lock(&q->setup);
+	if (READ_ONCE(q->items.free) == KEV_NO_SLOT) /* nobody else was faster */
+		ret = kev_items_extend(&q->items);
+	mutex_unlock(&q->setup);
+	return ret;
+}
+
+void kev_items_erase(struct kev_items *t, struct kev_item *item)
+{
+	u32 index = KEV_INDEX(item->ev.id);
+
+	lockdep_assert_held(&t->lock);
+	*kev_slot(t, index) = KEV_FREE_SLOT(t->free);
+	t->free = index;
+}
+
+/* What is in the table is not dead.  CONTEXT: its lock */
+static struct kev_item *kev_items_find(struct kev_items *t, u64 id)
+{
+	u32 index = KEV_INDEX(id);
+	struct kev_item *item;
+	unsigned long slot;
+
+	if (index >= t->size)
+		return NULL;
+	slot = *kev_slot(t, array_index_nospec(index, t->size));
+	if (slot & 1)
+		return NULL;
+	item = (struct kev_item *)slot;
+	return item->ev.id == id ? item : NULL;
+}
+
 /* The item of that id with its ring's lock held, interrupts off; or NULL. */
 static struct kev_item *kev_item_lock(struct kev_queue *q, u64 id)
 {
 	struct kev_item *item;
 
-	xa_lock(&q->items);
-	item = id ? xa_load(&q->items, KEV_INDEX(id)) : NULL;
-	if (item) {
+	spin_lock(&q->items.lock);
+	item = kev_items_find(&q->items, id);
+	if (likely(item))
 		spin_lock_irq(&item->ring->lock);
-		if (item->ev.id != id || item->flags & KEV_DEAD) {
-			spin_unlock_irq(&item->ring->lock);
-			item = NULL;
-		}
-	}
-	xa_unlock(&q->items);
+	spin_unlock(&q->items.lock);
 	return item;
 }
 
@@ -130,59 +213,86 @@ static void kev_item_unlock(struct kev_item *item)
 	spin_unlock_irq(&item->ring->lock);
 }
 
-/* Gives the item its id: its index in the table, above it the generation. */
-static int kev_item_insert(struct kev_queue *q, struct kev_item *item)
+/*
+ * Of a source that is not a file: these are polled under the lock.  What was
+ * gathered while it was disabled is reported.  CONTEXT: ring->lock
+ */
+static void kev_item_arm(struct kev_item *item)
 {
+	const struct kev_kind *kind = kev_kind(item->ev.kind);
+
+	if (item->flags & KEV_DISABLED)
+		return;
+	if (kind->arm)
+		kind->arm(item);
+	kev_item_evaluate(item, kev_value_poll(item));
+}
+
+/*
+ * Gives the item its id: its slot in the table, above it the generation.  Then it
+ * can be found, and is armed, unless it has to be started.
+ */
+static int kev_item_insert(struct kev_queue *q, struct kev_item *item, u64 *id)
+{
+	struct kev_items *t = &q->items;
 	struct kev_ring *r = item->ring;
-	u32 index;
+	unsigned long *slot;
 	int ret;
 
-	ret = xa_alloc(&q->items, &index, item,
-		       XA_LIMIT(0, (1U << KEV_INDEX_BITS) - 1), GFP_KERNEL_ACCOUNT);
-	if (ret)
-		return ret == -EBUSY ? -ENOSPC : ret;
+	spin_lock(&t->lock);
+	while (unlikely(t->free == KEV_NO_SLOT)) {
+		spin_unlock(&t->lock);
+		ret = kev_items_grow(q);
+		if (ret)
+			return ret;
+		spin_lock(&t->lock);
+	}
+	*id = ++t->generation << KEV_INDEX_BITS | t->free;
+	slot = kev_slot(t, t->free);
+	t->free = *slot >> 1;
+	*slot = (unsigned long)item;
 	spin_lock_irq(&r->lock);
-	WRITE_ONCE(item->ev.id, atomic64_inc_return(&q->generation) << KEV_INDEX_BITS |
-					index);
+	item->ev.id = *id;
 	kev_count_sources(r, 1);
+	if (!item->busy)
+		kev_item_arm(item);
 	spin_unlock_irq(&r->lock);
+	spin_unlock(&t->lock);
 	return 0;
 }
 
-/* The caller has raised item->busy, and what follows ends that use. */
+/* Called with ring->lock, which it drops. */
 static void kev_item_enable(struct kev_item *item)
 {
-	const struct kev_kind *kind = kev_kind(item->ev.kind);
-	struct kev_ring *r = item->ring;
-
-	if (kind->arm) {
-		spin_lock_irq(&r->lock);
-		if (!(item->flags & (KEV_DEAD | KEV_DISABLED)))
-			kind->arm(item);
-		spin_unlock_irq(&r->lock);
+	if (item->ev.kind != KEVENT_KIND_FILE) {
+		kev_item_arm(item);
+		kev_item_unlock(item);
+		return;
 	}
+	item->busy++;
+	kev_item_unlock(item);
 	/*
 	 * Wakeups see the new mask before the file is polled; pairs with the
 	 * barrier in kev_file_wake().
 	 */
 	smp_mb();
-	kev_item_done(item, kind->poll(item));
+	kev_item_done(item, kev_file_kind.poll(item));
 }
 
-/* Called with xa_lock held, which it drops.  Whether an entry is unclaimed. */
+/* Called with the table's lock, which it drops.  Whether an entry is unclaimed. */
 static bool kev_remove_item(struct kev_queue *q, struct kev_item *item)
-	__releases(&q->items.xa_lock)
+	__releases(&q->items.lock)
 {
 	struct kev_ring *r = item->ring;
 	bool unclaimed, last;
 
 	/* First: once it is dead and unlocked, its last user may free it. */
-	__xa_erase(&q->items, KEV_INDEX(item->ev.id));
+	kev_items_erase(&q->items, item);
 	spin_lock_irq(&r->lock);
 	unclaimed = kev_ring_unclaimed(r, item);
 	last = kev_item_kill(item);
 	spin_unlock_irq(&r->lock);
-	xa_unlock(&q->items);
+	spin_unlock(&q->items.lock);
 	if (last)
 		kev_kind(item->ev.kind)->release(item);
 	return unclaimed;
@@ -194,14 +304,14 @@ static long kev_remove_id(struct kev_queue *q, u64 id, struct file *must_be)
 	struct kev_item *item;
 	long ret = -ENOENT;
 
-	xa_lock(&q->items);
-	item = id ? xa_load(&q->items, KEV_INDEX(id)) : NULL;
-	if (item && READ_ONCE(item->ev.id) == id) {
+	spin_lock(&q->items.lock);
+	item = kev_items_find(&q->items, id);
+	if (item) {
 		if (!must_be || kev_file_of(item) == must_be)
 			return kev_remove_item(q, item) ? KEVENT_UNCLAIMED : 0;
 		ret = -EBADF;
 	}
-	xa_unlock(&q->items);
+	spin_unlock(&q->items.lock);
 	return ret;
 }
 
@@ -209,7 +319,7 @@ static int kev_mode_check(const struct kevent_change *c)
 {
 	const struct kev_kind *kind = kev_kind(c->kind);
 
-	if (!kind || c->flags & ~kind->add_flags)
+	if (!kind || c->flags & ~kind->add_flags || c->rw_flags | c->buffer)
 		return -EINVAL;
 	if (c->flags & KEVENT_ONESHOT && c->flags & KEVENT_LEVEL)
 		return -EINVAL;
@@ -231,15 +341,13 @@ static long kev_add(struct kev_queue *q, struct kevent_change *c)
 	item = kind->create(q, c);
 	if (IS_ERR(item))
 		return PTR_ERR(item);
-	ret = kev_item_insert(q, item);
+	item->busy = !!kind->start; /* ours, until kev_item_done() */
+	ret = kev_item_insert(q, item, &id);
 	if (ret) {
 		kind->release(item);
 		return ret;
 	}
-	id = item->ev.id;
-	if (!kind->start) {
-		kev_item_enable(item);
-	} else {
+	if (kind->start) {
 		ret = kind->start(item, &bits);
 		if (ret)
 			kev_remove_id(q, id, NULL);
@@ -273,8 +381,6 @@ static long kev_modify(struct kev_queue *q, struct kevent_change *c)
 	kev_quiet(item);
 	kev_item_apply(item, c);
 	kind->modify(item, c);
-	item->busy++;
-	kev_item_unlock(item);
 	kev_item_enable(item);
 	return 0;
 }
@@ -304,8 +410,6 @@ static long kev_enable(struct kev_queue *q, struct kevent_change *c)
 	if (!item)
 		return -ENOENT;
 	item->flags &= ~KEV_DISABLED;
-	item->busy++;
-	kev_item_unlock(item);
 	kev_item_enable(item);
 	return 0;
 }
@@ -357,62 +461,60 @@ static long kev_ack(struct kev_queue *q, struct kevent_change *c)
 	return ret;
 }
 
-/**
- * struct kev_op - what an operation accepts
- * @change: makes the change; returns its result.  NULL: kev_submit()
- * @flags:  KEVENT_* it knows; ADD and MODIFY ask the kind
- * @fields: those of struct kevent_change beside op, id and flags that it reads
- */
-struct kev_op {
-	long (*change)(struct kev_queue *q, struct kevent_change *c);
-	u32 flags;
-	u32 fields;
-};
+#define KEV_USES_FD BIT(0)
+#define KEV_USES_VALUE BIT(1)
 
-#define KEV_F_KIND BIT(0)
-#define KEV_F_COOKIE BIT(1)
-#define KEV_F_RING BIT(2)
-#define KEV_F_FD BIT(3)
-#define KEV_F_EVENTS BIT(4)
-#define KEV_F_VALUE BIT(5)
-#define KEV_F_PERIOD BIT(6)
-#define KEV_F_REQUEST BIT(7)
-
-static const struct kev_op kev_ops[] = {
-	[KEVENT_OP_ADD] = { kev_add, ~0U, (u32)~KEV_F_REQUEST },
-	[KEVENT_OP_MODIFY] = { kev_modify, ~0U, (u32)~KEV_F_REQUEST },
-	[KEVENT_OP_REMOVE] = { kev_remove, KEVENT_CLOSE_FD, KEV_F_FD },
-	[KEVENT_OP_ENABLE] = { kev_enable, 0, 0 },
-	[KEVENT_OP_DISABLE] = { kev_disable, 0, 0 },
-	[KEVENT_OP_TRIGGER] = { kev_trigger, KEVENT_NOMERGE, KEV_F_VALUE },
-	[KEVENT_OP_ACK] = { kev_ack, 0, 0 },
-	[KEVENT_OP_SUBMIT] = { NULL, KEVENT_LINK, ~0U },
-	[KEVENT_OP_CANCEL] = { kev_cancel, KEVENT_CANCEL_FILE, KEV_F_FD },
-};
-
-static u32 kev_fields(const struct kevent_change *c)
+/* Whether all is 0 that neither ADD, MODIFY nor SUBMIT leave to be 0. */
+static __always_inline bool kev_plain(const struct kevent_change *c, u32 flags, u32 uses)
 {
-	return (c->kind ? KEV_F_KIND : 0) | (c->cookie ? KEV_F_COOKIE : 0) |
-	       (c->ring ? KEV_F_RING : 0) | (c->fd ? KEV_F_FD : 0) |
-	       (c->events ? KEV_F_EVENTS : 0) | (c->value ? KEV_F_VALUE : 0) |
-	       (c->period ? KEV_F_PERIOD : 0) |
-	       (c->rw_flags | c->buffer ? KEV_F_REQUEST : 0);
+	u64 other = c->flags & ~flags;
+
+	other |= c->kind | c->cookie | c->ring | c->events | c->period | c->rw_flags |
+		 c->buffer;
+	if (!(uses & KEV_USES_FD))
+		other |= (u32)c->fd;
+	if (!(uses & KEV_USES_VALUE))
+		other |= c->value;
+	return !other;
+}
+
+static long kev_change_source(struct kev_queue *q, struct kevent_change *c)
+{
+	switch (c->op) {
+	case KEVENT_OP_ADD:
+		return kev_add(q, c);
+	case KEVENT_OP_MODIFY:
+		return kev_modify(q, c);
+	case KEVENT_OP_REMOVE:
+		if (!kev_plain(c, KEVENT_CLOSE_FD, KEV_USES_FD))
+			break;
+		return kev_remove(q, c);
+	case KEVENT_OP_ENABLE:
+		return kev_plain(c, 0, 0) ? kev_enable(q, c) : -EINVAL;
+	case KEVENT_OP_DISABLE:
+		return kev_plain(c, 0, 0) ? kev_disable(q, c) : -EINVAL;
+	case KEVENT_OP_TRIGGER:
+		if (!kev_plain(c, KEVENT_NOMERGE, KEV_USES_VALUE))
+			break;
+		return kev_trigger(q, c);
+	case KEVENT_OP_ACK:
+		return kev_plain(c, 0, 0) ? kev_ack(q, c) : -EINVAL;
+	case KEVENT_OP_CANCEL:
+		if (!kev_plain(c, KEVENT_CANCEL_FILE, KEV_USES_FD))
+			break;
+		return kev_cancel(q, c);
+	}
+	return -EINVAL;
 }
 
 static long kev_change_one(struct kev_submission *s, struct kevent_change *c)
 {
-	const struct kev_op *op;
-
-	if (!c->op || c->op >= ARRAY_SIZE(kev_ops))
-		return -EINVAL;
-	op = &kev_ops[c->op];
-	if (c->flags & ~op->flags ||
-	    (op->fields != ~0U && kev_fields(c) & ~op->fields))
-		return -EINVAL;
-	if (!op->change)
-		return kev_submit(s, c);
+	if (c->op == KEVENT_OP_SUBMIT)
+		return c->flags & ~KEVENT_LINK ? -EINVAL : kev_submit(s, c);
 	kev_chain_end(s); /* first: closing the queue waits for it */
-	return op->change(s->q, c);
+	if (unlikely(s->file))
+		kev_submission_forget(s); /* its number may name another now */
+	return kev_change_source(s->q, c);
 }
 
 /* Word by word: short copies are faster so than by copy_from_user(). */
@@ -453,17 +555,6 @@ fault:
 	return -EFAULT;
 }
 
-/* A chain ends with the first entry that does not go on with it. */
-static void kev_change_link(struct kev_submission *s, const struct kevent_change *c)
-{
-	if (c->op == KEVENT_OP_SUBMIT && c->flags & KEVENT_LINK)
-		s->broken |= c->result < 0;
-	else
-		kev_chain_end(s);
-	if (c->op != KEVENT_OP_SUBMIT)
-		kev_submission_forget(s); /* its number may name another now */
-}
-
 static int kev_changes_each(struct kev_submission *s,
 			    struct kevent_change __user *to, u32 *done)
 {
@@ -481,7 +572,11 @@ static int kev_changes_each(struct kev_submission *s,
 			return -EFAULT;
 		}
 		++*done;
-		kev_change_link(s, &c);
+		/* A chain ends with the first entry that does not go on with it. */
+		if (c.op == KEVENT_OP_SUBMIT && c.flags & KEVENT_LINK)
+			s->broken |= c.result < 0;
+		else
+			kev_chain_end(s);
 		cond_resched();
 	}
 	return 0;
@@ -509,16 +604,17 @@ long kev_changes(struct kev_queue *q, u64 changes, u32 nr, u32 *done)
 /* ->release: no ioctl runs, but the scan may be removing items too. */
 void kev_release_items(struct kev_queue *q)
 {
-	struct kev_item *item;
-	unsigned long index;
+	struct kev_items *t = &q->items;
+	unsigned long slot;
+	u32 index;
 
-	xa_for_each(&q->items, index, item) {
-		xa_lock(&q->items);
-		item = xa_load(&q->items, index);
-		if (item)
-			kev_remove_item(q, item);
+	for (index = 0; index < t->size; index++) {
+		spin_lock(&t->lock);
+		slot = *kev_slot(t, index);
+		if (slot & 1)
+			spin_unlock(&t->lock);
 		else
-			xa_unlock(&q->items);
+			kev_remove_item(q, (struct kev_item *)slot);
 		cond_resched();
 	}
 }

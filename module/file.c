@@ -269,13 +269,13 @@ void kev_file_close(struct kev_file *f)
 	struct kev_queue *q = r->queue;
 	bool closed;
 
-	xa_lock(&q->items);
+	spin_lock(&q->items.lock);
 	spin_lock_irq(&r->lock);
 	closed = item->ev.id && kev_file_post_closed(item);
 	spin_unlock_irq(&r->lock);
 	if (closed)
-		__xa_erase(&q->items, KEV_INDEX(item->ev.id));
-	xa_unlock(&q->items);
+		kev_items_erase(&q->items, item);
+	spin_unlock(&q->items.lock);
 	if (!closed)
 		return;
 	kev_unhook(f);

@@ -6,9 +6,9 @@
  *
  *   kev_watch_mutex  mutex    a slice of the scan for closed files; a walk over
  *                             queues that watch queues
- *   queue->setup     mutex    making of the rings, once
+ *   queue->setup     mutex    making of the rings, once; growth of the table
  *   watch bucket     spinlock the files that are watched
- *   queue->items     xa_lock  id -> item
+ *   queue->items     spinlock id -> item
  *   queue->owners    spinlock struct kev_owner, who submits
  *   queue->running   spinlock request->task; signals are sent under it
  *   (foreign)        spinlock the watched file's wait queue head: its owner
@@ -36,10 +36,10 @@
  *
  * An item (source or request)
  *
- *   is found by id under xa_lock.  Whoever wants to use it outside the locks
+ *   is found by id under the table's lock.  Whoever wants to use it outside the locks
  *   (polling sleeps) raises item->busy under ring->lock.  Who sets KEV_DEAD
- *   takes it out of the table and from all lists; from then on it posts
- *   nothing.  The one that sees KEV_DEAD and busy == 0, remover or last busy
+ *   takes it out of the table, under the lock of that too, and from all lists;
+ *   from then on it posts nothing.  The one that sees KEV_DEAD and busy == 0, remover or last busy
  *   user, calls kind->release(), which unhooks it and frees it; the scan does
  *   the same in kev_file_close() with sources that are not busy.  References
  *   to it elsewhere, and why each ends:
@@ -69,9 +69,9 @@
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/poll.h>
+#include <linux/rbtree.h>
 #include <linux/refcount.h>
 #include <linux/spinlock.h>
-#include <linux/timerqueue.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
@@ -100,11 +100,12 @@ enum {
 };
 
 /* item->flags */
-#define KEV_ONESHOT BIT(0)
-#define KEV_LEVEL BIT(1)
-#define KEV_DISABLED BIT(2)
-#define KEV_LATEST BIT(3)
-#define KEV_ABSTIME BIT(4)
+#define KEV_ONESHOT KEVENT_ONESHOT
+#define KEV_LEVEL KEVENT_LEVEL
+#define KEV_DISABLED KEVENT_DISABLED
+#define KEV_LATEST KEVENT_LATEST
+#define KEV_ABSTIME KEVENT_ABSTIME
+#define KEV_MODE (KEV_ONESHOT | KEV_LEVEL | KEV_DISABLED | KEV_LATEST | KEV_ABSTIME)
 #define KEV_DEAD BIT(5)	   /* posts nothing any more */
 #define KEV_COUNTED BIT(6) /* in the hint */
 #define KEV_STALE BIT(7)   /* in need_enter: to be polled again */
@@ -152,7 +153,8 @@ struct kev_item {
 /* One tree of timers and its hrtimer, for each clock */
 struct kev_clock {
 	struct hrtimer timer;
-	struct timerqueue_head tree;
+	struct rb_root_cached tree; /* by expiry */
+	struct rb_node *last;
 	struct kev_ring *ring;
 };
 
@@ -230,13 +232,28 @@ struct kev_user {
 	struct kev_lane *spare; /* where there is no memory for another */
 };
 
+/**
+ * struct kev_items - the sources of a queue by the index in their id; in change.c
+ * @lock:       all but the growth of @pages, which is under queue->setup too
+ * @size:       slots
+ * @free:       first of the free ones
+ * @generation: of the last id
+ * @pages:      of slots
+ */
+struct kev_items {
+	spinlock_t lock;
+	u32 size;
+	u32 free;
+	u64 generation;
+	unsigned long **pages;
+};
+
 struct kev_queue {
 	struct kev_ring **rings;
 	u32 nr_rings; /* 0 until set up; release, pairs with kev_queue_ready() */
 	u32 next;     /* where the next collection from any ring begins */
 	struct kev_user *user;
-	struct xarray items;
-	atomic64_t generation; /* of sources */
+	struct kev_items items;
 
 	spinlock_t wait;
 	struct list_head waiters;
@@ -326,7 +343,7 @@ bool kev_request_reserve(struct kev_ring *r, u32 n);
 void kev_request_unreserve(struct kev_ring *r);
 void kev_request_gone(struct kev_item *item);
 void kev_news_slow(struct kev_item *item, u32 bits);
-void kev_value(struct kev_item *item, s64 value);
+void kev_value_slow(struct kev_item *item, s64 value);
 void kev_value_suspend(struct kev_item *item);
 void kev_value_resume(struct kev_item *item);
 void kev_level_mark(struct kev_item *item);
@@ -395,6 +412,28 @@ static __always_inline void kev_news(struct kev_item *item, u32 bits)
 	}
 	item->ev.events = bits;
 	kev_ring_put(r, item);
+}
+
+/*
+ * A timer's expirations or a user event's value; the caller excludes overflow.  Most
+ * have nothing gathered, and the rest is as in kev_news().
+ */
+static __always_inline void kev_value(struct kev_item *item, s64 value)
+{
+	struct kev_ring *r = item->ring;
+	u64 head = r->head;
+
+	lockdep_assert_held(&r->lock);
+	if (unlikely(item->where != KEV_NOWHERE ||
+		     item->flags & (KEV_ONESHOT | KEV_SET) ||
+		     (s64)(item->pos - head) >= 0 || r->tail - head > r->mask ||
+		     r->attention)) {
+		kev_value_slow(item, value);
+		return;
+	}
+	item->ev.result = value;
+	kev_ring_put(r, item);
+	item->ev.result = 0;
 }
 
 /* Requests take from the user's limit in advance, not to share its word. */
@@ -667,6 +706,9 @@ void kev_item_init(struct kev_item *item, struct kev_ring *r,
 		   const struct kevent_change *c);
 void kev_item_done(struct kev_item *item, __poll_t bits);
 bool kev_item_kill(struct kev_item *item);
+void kev_items_init(struct kev_items *t);
+void kev_items_destroy(struct kev_items *t);
+void kev_items_erase(struct kev_items *t, struct kev_item *item);
 void kev_release_items(struct kev_queue *q);
 
 /* collect.c */

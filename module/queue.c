@@ -449,7 +449,7 @@ static int kev_open(struct inode *inode, struct file *file)
 		kfree(q);
 		return -ENOMEM;
 	}
-	xa_init_flags(&q->items, XA_FLAGS_ALLOC);
+	kev_items_init(&q->items);
 	xa_init(&q->buffers);
 	spin_lock_init(&q->wait);
 	INIT_LIST_HEAD(&q->waiters);
@@ -485,7 +485,7 @@ static int kev_release(struct inode *inode, struct file *file)
 	kev_buffers_free(q);
 	kev_release_items(q);
 	kev_watch_sync();
-	xa_destroy(&q->items);
+	kev_items_destroy(&q->items);
 	if (q->nr_rings)
 		kev_free_rings(q, q->nr_rings);
 	kev_user_put(q->user);

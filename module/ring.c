@@ -279,8 +279,8 @@ void kev_news_slow(struct kev_item *item, u32 bits)
 	kev_wake(r, true);
 }
 
-/* A timer's expirations or a user event's value; the caller excludes overflow. */
-void kev_value(struct kev_item *item, s64 value)
+/* kev_value() with all that may be in the way. */
+void kev_value_slow(struct kev_item *item, s64 value)
 {
 	struct kev_ring *r = item->ring;
 
@@ -322,7 +322,7 @@ void kev_value_suspend(struct kev_item *item)
 void kev_value_resume(struct kev_item *item)
 {
 	if (item->flags & KEV_SET)
-		kev_value(item, item->flags & KEV_LATEST ? item->ev.result : 0);
+		kev_value_slow(item, item->flags & KEV_LATEST ? item->ev.result : 0);
 }
 
 /* A level source may be ready: the hint first, then whoever sleeps. */

@@ -21,7 +21,8 @@ MODULE_PARM_DESC(timer_floor_ns, "shortest period of a timer, nanoseconds");
 
 struct kev_timer {
 	struct kev_item item; /* first: kev_value_new() and _release() */
-	struct timerqueue_node node;
+	struct rb_node node;
+	ktime_t expires; /* by which the tree is ordered */
 	ktime_t base;
 	u64 value;  /* as given: relative ones start anew at ENABLE */
 	u64 period; /* 0: one expiry */
@@ -52,12 +53,56 @@ static ktime_t kev_now(struct kev_clock *clock)
 	return hrtimer_cb_get_time(&clock->timer);
 }
 
-/* Returns whether the timer is now the first of its tree. */
+static struct kev_timer *kev_timer_at(struct rb_node *node)
+{
+	return rb_entry_safe(node, struct kev_timer, node);
+}
+
+static struct kev_timer *kev_timer_first(struct kev_clock *clock)
+{
+	return kev_timer_at(rb_first_cached(&clock->tree));
+}
+
+/*
+ * Returns whether the timer is now the first of its tree.  Timeouts of one length
+ * come in the order of their expiry: the last one is at hand.
+ */
 static bool kev_timer_queue(struct kev_timer *t, ktime_t when)
 {
-	t->node.expires = when;
+	struct kev_clock *clock = kev_clock_of(t);
+	struct rb_node **link = &clock->tree.rb_root.rb_node, *parent = clock->last;
+	bool first = !parent;
+
+	if (first || when >= kev_timer_at(parent)->expires) {
+		if (parent)
+			link = &parent->rb_right;
+		clock->last = &t->node;
+	} else {
+		for (first = true; *link;) {
+			parent = *link;
+			if (when < kev_timer_at(parent)->expires) {
+				link = &parent->rb_left;
+			} else {
+				link = &parent->rb_right;
+				first = false;
+			}
+		}
+	}
+	t->expires = when;
 	t->armed = true;
-	return timerqueue_add(&kev_clock_of(t)->tree, &t->node);
+	rb_link_node(&t->node, parent, link);
+	rb_insert_color_cached(&t->node, &clock->tree, first);
+	return first;
+}
+
+static void kev_timer_unqueue(struct kev_timer *t)
+{
+	struct kev_clock *clock = kev_clock_of(t);
+
+	if (clock->last == &t->node)
+		clock->last = rb_prev(&t->node);
+	rb_erase_cached(&t->node, &clock->tree);
+	t->armed = false;
 }
 
 /*
@@ -68,12 +113,13 @@ static bool kev_timer_queue(struct kev_timer *t, ktime_t when)
 static void kev_timer_expire(struct kev_timer *t, ktime_t now)
 {
 	struct kev_item *item = &t->item;
-	bool waits = item->where != KEV_NOWHERE ||
-		     kev_ring_unclaimed(item->ring, item);
-	u64 n = 1, late = ktime_to_ns(ktime_sub(now, t->base));
+	bool waits = false;
+	u64 n = 1;
 
 	if (t->period) {
-		n += div64_u64(late, t->period);
+		waits = item->where != KEV_NOWHERE ||
+			kev_ring_unclaimed(item->ring, item);
+		n += div64_u64(ktime_to_ns(ktime_sub(now, t->base)), t->period);
 		t->base = ktime_add_safe(t->base, min_t(u64, n * t->period,
 							KTIME_MAX));
 	}
@@ -99,20 +145,17 @@ static enum hrtimer_restart kev_timer_fire(struct hrtimer *timer)
 {
 	struct kev_clock *clock = container_of(timer, struct kev_clock, timer);
 	struct kev_ring *r = clock->ring;
-	struct timerqueue_node *first;
+	struct kev_timer *first;
 	unsigned int budget = KEV_EXPIRE_BATCH;
 	unsigned long flags;
 	ktime_t now;
 
 	spin_lock_irqsave(&r->lock, flags);
 	now = kev_now(clock);
-	while ((first = timerqueue_getnext(&clock->tree)) && budget-- &&
+	while ((first = kev_timer_first(clock)) && budget-- &&
 	       !ktime_after(first->expires, now)) {
-		struct kev_timer *t = container_of(first, struct kev_timer, node);
-
-		timerqueue_del(&clock->tree, first);
-		t->armed = false;
-		kev_timer_expire(t, now);
+		kev_timer_unqueue(first);
+		kev_timer_expire(first, now);
 	}
 	/*
 	 * Set under the lock, so that an arming thread, which starts the hrtimer
@@ -131,10 +174,8 @@ static void kev_timer_disarm(struct kev_item *item)
 	struct kev_timer *t = to_timer(item);
 
 	lockdep_assert_held(&item->ring->lock);
-	if (!t->armed)
-		return;
-	timerqueue_del(&kev_clock_of(t)->tree, &t->node);
-	t->armed = false;
+	if (t->armed)
+		kev_timer_unqueue(t);
 }
 
 static void kev_timer_arm(struct kev_item *item)
@@ -191,7 +232,6 @@ static struct kev_item *kev_timer_create(struct kev_queue *q,
 	if (IS_ERR(item))
 		return item;
 	t = to_timer(item);
-	timerqueue_init(&t->node);
 	t->clock = clock;
 	kev_timer_modify(item, c);
 	return item;
@@ -215,7 +255,7 @@ void kev_timer_ring_init(struct kev_ring *r)
 
 	for (i = 0; i < KEV_CLOCKS; i++) {
 		r->clocks[i].ring = r;
-		timerqueue_init_head(&r->clocks[i].tree);
+		r->clocks[i].tree = RB_ROOT_CACHED;
 		hrtimer_setup(&r->clocks[i].timer, kev_timer_fire, kev_clockids[i],
 			      HRTIMER_MODE_ABS);
 	}
