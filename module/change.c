@@ -180,7 +180,7 @@ void kev_items_erase(struct kev_items *t, struct kev_item *item)
 }
 
 /* What is in the table is not dead.  CONTEXT: its lock */
-static struct kev_item *kev_items_find(struct kev_items *t, u64 id)
+static __always_inline struct kev_item *kev_items_find(struct kev_items *t, u64 id)
 {
 	u32 index = KEV_INDEX(id);
 	struct kev_item *item;
@@ -225,7 +225,8 @@ static void kev_item_arm(struct kev_item *item)
 		return;
 	if (kind->arm)
 		kind->arm(item);
-	kev_item_evaluate(item, kev_value_poll(item));
+	if (item->flags & KEV_SET)
+		kev_item_evaluate(item, EPOLLIN);
 }
 
 /*
@@ -467,15 +468,15 @@ static long kev_ack(struct kev_queue *q, struct kevent_change *c)
 /* Whether all is 0 that neither ADD, MODIFY nor SUBMIT leave to be 0. */
 static __always_inline bool kev_plain(const struct kevent_change *c, u32 flags, u32 uses)
 {
-	u64 other = c->flags & ~flags;
+	u32 other = (c->flags & ~flags) | c->kind | c->ring | c->events | c->rw_flags |
+		    c->buffer;
+	u64 wide = c->cookie | c->period;
 
-	other |= c->kind | c->cookie | c->ring | c->events | c->period | c->rw_flags |
-		 c->buffer;
 	if (!(uses & KEV_USES_FD))
-		other |= (u32)c->fd;
+		other |= c->fd;
 	if (!(uses & KEV_USES_VALUE))
-		other |= c->value;
-	return !other;
+		wide |= c->value;
+	return !(other | wide);
 }
 
 static long kev_change_source(struct kev_queue *q, struct kevent_change *c)
@@ -509,11 +510,14 @@ static long kev_change_source(struct kev_queue *q, struct kevent_change *c)
 
 static long kev_change_one(struct kev_submission *s, struct kevent_change *c)
 {
-	if (c->op == KEVENT_OP_SUBMIT)
+	if (c->op == KEVENT_OP_SUBMIT) {
+		s->used = true;
 		return c->flags & ~KEVENT_LINK ? -EINVAL : kev_submit(s, c);
-	kev_chain_end(s); /* first: closing the queue waits for it */
-	if (unlikely(s->file))
+	}
+	if (s->used) {
+		kev_chain_end(s); /* first: closing the queue waits for it */
 		kev_submission_forget(s); /* its number may name another now */
+	}
 	return kev_change_source(s->q, c);
 }
 
@@ -558,7 +562,7 @@ fault:
 static int kev_changes_each(struct kev_submission *s,
 			    struct kevent_change __user *to, u32 *done)
 {
-	struct kevent_change c;
+	struct kevent_change c __uninitialized;
 
 	for (; s->left; s->left--, to++) {
 		if (fatal_signal_pending(current))
@@ -573,11 +577,14 @@ static int kev_changes_each(struct kev_submission *s,
 		}
 		++*done;
 		/* A chain ends with the first entry that does not go on with it. */
-		if (c.op == KEVENT_OP_SUBMIT && c.flags & KEVENT_LINK)
-			s->broken |= c.result < 0;
-		else
-			kev_chain_end(s);
-		cond_resched();
+		if (c.op == KEVENT_OP_SUBMIT) {
+			if (c.flags & KEVENT_LINK)
+				s->broken |= c.result < 0;
+			else
+				kev_chain_end(s);
+		}
+		if (need_resched())
+			cond_resched();
 	}
 	return 0;
 }
@@ -586,7 +593,7 @@ static int kev_changes_each(struct kev_submission *s,
 long kev_changes(struct kev_queue *q, u64 changes, u32 nr, u32 *done)
 {
 	struct kev_submission s = { .q = q, .left = nr };
-	struct blk_plug plug;
+	struct blk_plug plug __uninitialized;
 	int ret;
 
 	*done = 0;
@@ -595,7 +602,8 @@ long kev_changes(struct kev_queue *q, u64 changes, u32 nr, u32 *done)
 	if (nr > 2)
 		kev_start_plug(&plug, nr);
 	ret = kev_changes_each(&s, u64_to_user_ptr(changes), done);
-	kev_submission_end(&s);
+	if (s.used)
+		kev_submission_end(&s);
 	if (nr > 2)
 		blk_finish_plug(&plug);
 	return ret;

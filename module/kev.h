@@ -577,6 +577,7 @@ void kev_requests_free_spares(struct kev_ring *r);
 /**
  * struct kev_submission - the SUBMIT entries of one array of changes
  * @left:   entries of the array that were not looked at
+ * @used:   there was such an entry
  * @origin: who submits; NULL before the first that needs it
  * @head:   of the chain that is being put together; started when it is complete
  * @tail:   of that chain
@@ -592,6 +593,7 @@ void kev_requests_free_spares(struct kev_ring *r);
 struct kev_submission {
 	struct kev_queue *q;
 	u32 left;
+	bool used;
 	bool broken;
 	struct kev_origin *origin;
 	struct kev_request *head;

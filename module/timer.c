@@ -12,7 +12,7 @@
 
 #define KEV_BACKOFF_MAX (10 * NSEC_PER_MSEC)
 /* Timers that one interrupt looks at, and how long it then lets others run. */
-#define KEV_EXPIRE_BATCH 64
+#define KEV_EXPIRE_BATCH 128
 #define KEV_EXPIRE_PAUSE (50 * NSEC_PER_USEC)
 
 static unsigned long timer_floor_ns = 100 * NSEC_PER_USEC;
@@ -95,11 +95,9 @@ static bool kev_timer_queue(struct kev_timer *t, ktime_t when)
 	return first;
 }
 
-static void kev_timer_unqueue(struct kev_timer *t)
+static void kev_timer_unqueue(struct kev_clock *clock, struct kev_timer *t)
 {
-	struct kev_clock *clock = kev_clock_of(t);
-
-	if (clock->last == &t->node)
+	if (unlikely(clock->last == &t->node))
 		clock->last = rb_prev(&t->node);
 	rb_erase_cached(&t->node, &clock->tree);
 	t->armed = false;
@@ -124,7 +122,7 @@ static void kev_timer_expire(struct kev_timer *t, ktime_t now)
 							KTIME_MAX));
 	}
 	n = min_t(u64, n, S64_MAX - item->ev.result);
-	if (item->flags & KEV_LEVEL) {
+	if (unlikely(item->flags & KEV_LEVEL)) {
 		item->ev.result += n;
 		item->flags |= KEV_SET;
 		kev_level_mark(item);
@@ -154,7 +152,7 @@ static enum hrtimer_restart kev_timer_fire(struct hrtimer *timer)
 	now = kev_now(clock);
 	while ((first = kev_timer_first(clock)) && budget-- &&
 	       !ktime_after(first->expires, now)) {
-		kev_timer_unqueue(first);
+		kev_timer_unqueue(clock, first);
 		kev_timer_expire(first, now);
 	}
 	/*
@@ -175,7 +173,7 @@ static void kev_timer_disarm(struct kev_item *item)
 
 	lockdep_assert_held(&item->ring->lock);
 	if (t->armed)
-		kev_timer_unqueue(t);
+		kev_timer_unqueue(kev_clock_of(t), t);
 }
 
 static void kev_timer_arm(struct kev_item *item)
