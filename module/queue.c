@@ -209,6 +209,8 @@ static long kev_ioctl_setup(struct kev_queue *q, void *arg, void __user *uarg)
 	mutex_lock(&q->setup);
 	ret = kev_setup_locked(q, arg);
 	mutex_unlock(&q->setup);
+	if (!ret && copy_to_user(uarg, arg, sizeof(struct kevent_setup)))
+		return -EFAULT;
 	return ret;
 }
 
@@ -223,50 +225,72 @@ static long kev_ioctl_info(struct kev_queue *q, void *arg, void __user *uarg)
 	*info = q->geometry;
 	info->nodes = nodes;
 	info->size = size;
-	return 0;
+	return copy_to_user(uarg, info, sizeof(*info)) ? -EFAULT : 0;
 }
 
 static long kev_ioctl_change(struct kev_queue *q, void *arg, void __user *uarg)
 {
+	struct kevent_changes __user *to = uarg;
 	struct kevent_changes *c = arg;
 	long ret;
 
 	if (c->flags)
 		return -EINVAL;
 	ret = kev_changes(q, c->changes, c->nr, &c->done);
+	if (unlikely(put_user(c->done, &to->done)) && !c->done)
+		return -EFAULT;
 	return c->done ?: ret;
+}
+
+static int kev_get_answer(struct kevent_get __user *to, u32 nr, u32 changes_done)
+{
+	if (!user_access_begin(to, sizeof(*to)))
+		return -EFAULT;
+	unsafe_put_user(nr, &to->nr, fault);
+	unsafe_put_user(changes_done, &to->changes_done, fault);
+	user_access_end();
+	return 0;
+fault:
+	user_access_end();
+	return -EFAULT;
 }
 
 static long kev_ioctl_get(struct kev_queue *q, void *arg, void __user *uarg)
 {
-	struct kevent_get __user *to = uarg;
+	struct kevent_get *get = arg;
+	long ret;
 
 	/* What is taken must not be lost to an answer that cannot be stored. */
-	if (put_user(0, &to->nr) || put_user(0, &to->changes_done))
+	if (kev_get_answer(uarg, 0, 0))
 		return -EFAULT;
-	return kev_getevents(q, arg);
+	ret = kev_getevents(q, get);
+	if ((get->nr || get->changes_done) &&
+	    kev_get_answer(uarg, get->nr, get->changes_done) && ret <= 0)
+		return -EFAULT;
+	return ret;
 }
 
 static long kev_ioctl_buffers(struct kev_queue *q, void *arg, void __user *uarg)
 {
+	struct kevent_buffers __user *to = uarg;
 	struct kevent_buffers *b = arg;
 	long ret = kev_buffers(q, b);
 
+	if (put_user(b->done, &to->done) && !b->done)
+		return -EFAULT;
 	return b->done ?: ret;
 }
 
 /**
  * struct kev_ioctl - one row for each ioctl
- * @handle: gets a copy of the argument, which is returned to the caller
+ * @handle: gets a copy of the argument, and stores what it returns in the caller's
  * @size:  bytes of the argument; shorter ones were never valid
  * @early: allowed before the queue is set up
- * @tells: returns its argument with errors too
  */
 struct kev_ioctl {
 	long (*handle)(struct kev_queue *q, void *arg, void __user *uarg);
 	u32 size;
 	bool early;
-	bool tells;
 };
 
 static const struct kev_ioctl kev_ioctls[] = {
@@ -275,11 +299,11 @@ static const struct kev_ioctl kev_ioctls[] = {
 	[_IOC_NR(KEVENT_IOC_INFO)] = { kev_ioctl_info,
 				       sizeof(struct kevent_setup) },
 	[_IOC_NR(KEVENT_IOC_CHANGE)] = { kev_ioctl_change,
-					 sizeof(struct kevent_changes), .tells = true },
+					 sizeof(struct kevent_changes) },
 	[_IOC_NR(KEVENT_IOC_GETEVENTS)] = { kev_ioctl_get,
-					    sizeof(struct kevent_get), .tells = true },
+					    sizeof(struct kevent_get) },
 	[_IOC_NR(KEVENT_IOC_BUFFERS)] = { kev_ioctl_buffers,
-					  sizeof(struct kevent_buffers), .tells = true },
+					  sizeof(struct kevent_buffers) },
 };
 
 union kev_arg {
@@ -289,37 +313,59 @@ union kev_arg {
 	struct kevent_buffers buffers;
 };
 
+static int kev_arg_fetch_slow(union kev_arg *arg, u32 known, const void __user *from)
+{
+	u32 size;
+
+	if (get_user(size, (const u32 __user *)from))
+		return -EFAULT;
+	if (size < known)
+		return -EINVAL;
+	if (size > PAGE_SIZE)
+		return -E2BIG;
+	return copy_struct_from_user(arg, known, from, size);
+}
+
+/* An argument of the size that we know: word by word, as in kev_change_fetch(). */
+static int kev_arg_fetch(union kev_arg *arg, u32 known, const void __user *from)
+{
+	const u64 __user *word = from;
+	u64 *to = (u64 *)arg;
+	u32 size, i;
+
+	if ((uintptr_t)from % sizeof(*to) || !user_access_begin(from, known))
+		return kev_arg_fetch_slow(arg, known, from);
+	unsafe_get_user(size, (const u32 __user *)from, slow);
+	if (unlikely(size != known))
+		goto slow;
+	for (i = 0; i < known / sizeof(*to); i++)
+		unsafe_get_user(to[i], &word[i], slow);
+	user_access_end();
+	return 0;
+slow:
+	user_access_end();
+	return kev_arg_fetch_slow(arg, known, from);
+}
+
 static long kev_ioctl(struct file *file, unsigned int cmd, unsigned long address)
 {
 	struct kev_queue *q = file->private_data;
 	void __user *uarg = (void __user *)address;
 	const struct kev_ioctl *io;
-	union kev_arg arg;
-	u32 size;
-	long ret;
+	union kev_arg arg __uninitialized;
+	int ret;
 
 	if (_IOC_TYPE(cmd) != KEVENT_IOC_MAGIC ||
 	    _IOC_NR(cmd) >= ARRAY_SIZE(kev_ioctls) ||
 	    cmd != _IO(KEVENT_IOC_MAGIC, _IOC_NR(cmd)))
 		return -ENOTTY;
 	io = &kev_ioctls[_IOC_NR(cmd)];
-	if (get_user(size, (u32 __user *)uarg))
-		return -EFAULT;
-	if (size < io->size)
-		return -EINVAL;
-	if (size > PAGE_SIZE)
-		return -E2BIG;
-	ret = copy_struct_from_user(&arg, io->size, uarg, size);
+	ret = kev_arg_fetch(&arg, io->size, uarg);
 	if (ret)
 		return ret;
 	if (!io->early && !kev_queue_ready(q))
 		return -EBADFD;
-	ret = io->handle(q, &arg, uarg);
-	if (ret < 0 && !io->tells)
-		return ret;
-	if (copy_to_user(uarg, &arg, io->size) && ret <= 0)
-		return -EFAULT;
-	return ret;
+	return io->handle(q, &arg, uarg);
 }
 
 /* The page behind an offset of the mapping, or NULL. */
