@@ -330,6 +330,11 @@ static u64 kev_unclaimed(struct kev_call *call, struct kev_ring *r)
 	return n;
 }
 
+static bool kev_stored(const struct kev_call *call, u32 min)
+{
+	return call->level || call->nr >= min;
+}
+
 /* Whether the call has what it waits for. */
 static bool kev_satisfied(struct kev_call *call, u32 min)
 {
@@ -337,7 +342,7 @@ static bool kev_satisfied(struct kev_call *call, u32 min)
 	u64 n = call->nr;
 	u32 i;
 
-	if (call->level || n >= min)
+	if (kev_stored(call, min))
 		return true;
 	if (!call->mapped)
 		return false;
@@ -359,8 +364,11 @@ struct kev_deadline {
 static struct kev_deadline kev_deadline(const struct kevent_get *arg)
 {
 	struct kev_deadline d = { .infinite = arg->timeout == -1 };
-	ktime_t now = ktime_get();
+	ktime_t now;
 
+	if (d.infinite && !arg->min_wait)
+		return d;
+	now = ktime_get();
 	if (arg->flags & KEVENT_GET_ABSTIME)
 		d.last = ns_to_ktime(arg->timeout);
 	else if (!d.infinite)
@@ -396,18 +404,21 @@ static int kev_collect(struct kev_call *call, const struct kevent_get *arg)
 
 	for (;;) {
 		ret = kev_gather(call);
-		if (ret || end || kev_satisfied(call, min) || !arg->timeout)
+		if (ret || end || !arg->timeout)
 			break;
-		if (!slept)
-			d = kev_deadline(arg);
-		else
+		if (slept ? kev_satisfied(call, min) : kev_stored(call, min))
+			break;
+		if (!slept) {
+			d = kev_deadline(arg); /* kev_wait() looks at the rings */
+		} else {
 			kev_pass_on(call->q, call->ring); /* not for us */
-		if (slept && signal_pending(current))
-			end = -EINTR;
-		else if (slept && !d.infinite && !ktime_before(ktime_get(), d.last))
-			end = -ETIME;
+			if (signal_pending(current))
+				end = -EINTR;
+			else if (!d.infinite && !ktime_before(ktime_get(), d.last))
+				end = -ETIME;
+			cond_resched();
+		}
 		slept = true;
-		cond_resched();
 		/* After the end: what came in the meantime is a partial result. */
 		if (!end)
 			end = kev_sleep(call, &min, &d);
@@ -452,8 +463,6 @@ static int kev_get_check(struct kev_queue *q, const struct kevent_get *arg)
 
 	if (arg->flags & ~(KEVENT_GET_MAPPED | KEVENT_GET_ABSTIME) || arg->pad)
 		return -EINVAL;
-	if (arg->ring != KEVENT_RING_ANY && !kev_ring_of(q, arg->ring))
-		return -EINVAL;
 	if (arg->events & 7 || arg->timeout < -1)
 		return -EINVAL;
 	if (arg->min > (mapped ? q->geometry.entries : arg->max))
@@ -475,14 +484,17 @@ long kev_getevents(struct kev_queue *q, struct kevent_get *arg)
 	arg->changes_done = 0;
 	if (ret)
 		return ret;
+	if (arg->ring != KEVENT_RING_ANY) {
+		call.ring = kev_ring_of(q, arg->ring);
+		if (!call.ring)
+			return -EINVAL;
+	}
 	if (arg->nr_changes) {
 		ret = kev_changes(q, arg->changes, arg->nr_changes,
 				  &arg->changes_done);
 		if (ret)
 			return ret;
 	}
-	if (arg->ring != KEVENT_RING_ANY)
-		call.ring = kev_ring_of(q, arg->ring);
 	call.events = u64_to_user_ptr(arg->events);
 	call.min = arg->min;
 	call.max = min_t(u32, arg->max, INT_MAX);

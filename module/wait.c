@@ -13,12 +13,23 @@
 
 #include "kev.h"
 
-/* The waiter takes the list's lock before it leaves, so it is still there. */
+/*
+ * Once it sees @woken the waiter may leave, and @w with it.  Its task stays until
+ * the lock is dropped: that is an RCU reader.
+ */
 static void kev_wake_one(struct kev_waiter *w)
 {
+	struct task_struct *task = w->task;
+
 	list_del_init(&w->node);
-	WRITE_ONCE(w->woken, true);
-	wake_up_process(w->task);
+	smp_store_release(&w->woken, true); /* pairs with kev_waiter_woken() */
+	wake_up_process(task);
+}
+
+/* Then nobody else looks at @w any more. */
+static bool kev_waiter_woken(struct kev_waiter *w)
+{
+	return smp_load_acquire(&w->woken);
 }
 
 /* Passed over too often: it wakes, and sleeps on for KEVENT_TURN_NS. */
@@ -138,8 +149,9 @@ void kev_poll_work(struct irq_work *work)
 /* What this thread would find in @r.  CONTEXT: ring->lock */
 static u32 kev_look(struct kev_ring *r)
 {
-	kev_ring_drain(r, KEV_DRAIN_ENTER);
-	if (r->nr_ready || kev_repoll_wanted(r))
+	if (r->nr_pending)
+		kev_ring_drain(r, KEV_DRAIN_ENTER);
+	if (r->nr_ready || (r->nr_stale && kev_repoll_wanted(r)))
 		return U32_MAX;
 	return kev_ring_available(r);
 }
@@ -176,6 +188,9 @@ static u64 kev_enlist_any(struct kev_queue *q, struct kev_waiter *w)
 	kev_list(&q->waiters, w);
 	spin_unlock_irq(&q->wait);
 	for (i = 0; i < q->nr_rings; i++) {
+		/* Taken back only under q->wait, and while nobody is listed. */
+		if (READ_ONCE(q->rings[i]->attention) & KEV_ANY_SLEEPER)
+			continue;
 		spin_lock_irq(&q->rings[i]->lock);
 		q->rings[i]->attention |= KEV_ANY_SLEEPER;
 		spin_unlock_irq(&q->rings[i]->lock);
@@ -203,6 +218,16 @@ static void kev_delist(struct kev_queue *q, struct kev_ring *r,
 	spin_lock_irq(lock);
 	list_del_init(&w->node);
 	spin_unlock_irq(lock);
+}
+
+/* Returns whether the time is over. */
+static bool kev_doze(ktime_t *until)
+{
+	if (until)
+		return !schedule_hrtimeout_range(until, current->timer_slack_ns,
+						 HRTIMER_MODE_ABS);
+	schedule();
+	return false;
 }
 
 /* The turn is over: those behind get what is there. */
@@ -274,7 +299,7 @@ int kev_wait(struct kev_queue *q, struct kev_ring *r, u32 min, ktime_t deadline,
 		set_current_state(TASK_INTERRUPTIBLE);
 		if (kev_enlist(q, r, &w))
 			break;
-		if (READ_ONCE(w.woken))
+		if (kev_waiter_woken(&w))
 			break;
 		if (signal_pending(current)) {
 			ret = -EINTR;
@@ -285,10 +310,8 @@ int kev_wait(struct kev_queue *q, struct kev_ring *r, u32 min, ktime_t deadline,
 			until = ktime_add_ns(ktime_get(), KEVENT_TURN_NS);
 		if (!infinite && ktime_after(until, deadline))
 			until = deadline;
-		timed_out = !schedule_hrtimeout_range(infinite && !turn ? NULL : &until,
-						      current->timer_slack_ns,
-						      HRTIMER_MODE_ABS);
-		if (READ_ONCE(w.woken))
+		timed_out = kev_doze(infinite && !turn ? NULL : &until);
+		if (kev_waiter_woken(&w))
 			break;
 		if (!timed_out)
 			continue;
@@ -300,7 +323,8 @@ int kev_wait(struct kev_queue *q, struct kev_ring *r, u32 min, ktime_t deadline,
 			kev_turn_over(q, r, &w);
 	}
 	__set_current_state(TASK_RUNNING);
-	kev_delist(q, r, &w);
+	if (!kev_waiter_woken(&w))
+		kev_delist(q, r, &w);
 	if (w.turn || (ret && w.woken))
 		kev_pass_on(q, r);
 	return ret;
