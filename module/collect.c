@@ -2,9 +2,11 @@
 /*
  * KEVENT_IOC_GETEVENTS.
  *
- * Files are polled without any lock, in batches: the items are taken off their
- * list and raised busy under ring->lock, polled, and settled under the lock again.
- * A wakeup in between lists the item anew.  A sweep leaves an item counted in the
+ * Files are polled without any lock, in batches: the items are raised busy under
+ * ring->lock, polled, and settled under the lock again.  Stale ones are taken off
+ * their list before, and a wakeup in between lists them anew.  A sweep moves its
+ * batch to the end of the list of level sources, as one piece, and takes off it what
+ * was found unready and was not marked in between.  It leaves an item counted in the
  * hint until it was found unready and nobody else is polling it.
  */
 #include <linux/sched/signal.h>
@@ -33,13 +35,17 @@ struct kev_batch {
 	unsigned int n;
 };
 
-/* CONTEXT: ring->lock; the item is on no list any more */
+/* CONTEXT: ring->lock */
 static void kev_batch_take(struct kev_batch *b, struct kev_item *item)
+{
+	item->busy++;
+	b->item[b->n++] = item;
+}
+
+static void kev_unlist(struct kev_item *item)
 {
 	list_del(&item->node);
 	item->where = KEV_NOWHERE;
-	item->busy++;
-	b->item[b->n++] = item;
 }
 
 /* A file whose poll may take long is polled alone: others do not wait for it. */
@@ -62,6 +68,7 @@ static void kev_take_stale(struct kev_ring *r, struct kev_batch *b)
 			break;
 		if (!kev_file_may_poll(item, task_tgid(current)))
 			continue;
+		kev_unlist(item);
 		kev_batch_take(b, item);
 		kev_unstale(item);
 	}
@@ -100,79 +107,145 @@ bool kev_repoll_wanted(struct kev_ring *r)
 	return false;
 }
 
-/* Returns whether the item is ready: then it is back on the list, and in @ev. */
+/* Unready, and not marked since it was taken: it leaves the list, and the hint. */
+static void kev_settle_unready(struct kev_item *item)
+{
+	if (item->where == KEV_READY && !(item->flags & KEV_AGAIN)) {
+		kev_unlist(item);
+		item->ring->nr_ready--;
+	}
+	if (item->where == KEV_NOWHERE && !item->busy)
+		kev_level_clear(item);
+}
+
+/* Returns whether the item is ready: then it is on the list, and in @ev. */
 static bool kev_settle(struct kev_item *item, __poll_t bits, struct ukevent *ev)
 {
+	bool file = item->ev.kind == KEVENT_KIND_FILE;
+
 	item->busy--;
-	if (item->flags & (KEV_DEAD | KEV_DISABLED) || !(item->flags & KEV_LEVEL))
+	if ((item->flags & (KEV_DEAD | KEV_DISABLED | KEV_LEVEL)) != KEV_LEVEL)
 		return false;
 	/* An ACK or a new mask may have come since. */
-	if (item->ev.kind == KEVENT_KIND_FILE)
+	if (likely(file))
 		bits &= (__force __poll_t)item->events;
 	else
 		bits = kev_value_poll(item);
 	if (!bits) {
-		if (item->where == KEV_NOWHERE && !item->busy)
-			kev_level_clear(item);
+		kev_settle_unready(item);
 		return false;
 	}
-	*ev = item->ev;
-	ev->flags |= KEVENT_EV_LEVEL;
-	if (item->ev.kind == KEVENT_KIND_FILE)
-		ev->events = (__force u32)bits;
-	kev_level_mark(item);
+	ev->cookie = item->ev.cookie;
+	ev->id = item->ev.id;
+	ev->events = file ? (__force u32)bits : item->ev.events;
+	ev->kind = item->ev.kind;
+	ev->flags = item->ev.flags | KEVENT_EV_LEVEL;
+	ev->result = item->ev.result;
+	/* Who else polls it may have done so earlier: what that one found is old. */
+	if (unlikely(item->where != KEV_READY || item->busy ||
+		     item->ring->attention & ~KEV_BACKLOG))
+		kev_level_mark(item);
 	return true;
+}
+
+/* What is ready of each; nearly all are files. */
+static void kev_poll_each(const struct kev_batch *b, __poll_t *bits)
+{
+	poll_table table;
+	unsigned int i;
+
+	init_poll_funcptr(&table, NULL);
+	for (i = 0; i < b->n; i++) {
+		struct kev_item *item = b->item[i];
+
+		if (unlikely(item->ev.kind != KEVENT_KIND_FILE)) {
+			bits[i] = kev_value_poll(item);
+			continue;
+		}
+		table._key = (__force __poll_t)READ_ONCE(item->events);
+		bits[i] = vfs_poll(container_of(item, struct kev_file, item)->file,
+				   &table);
+	}
 }
 
 /* Polls a batch.  Returns how many were ready. */
 static unsigned int kev_poll_batch(struct kev_ring *r, struct kev_batch *b,
 				   struct ukevent *ev)
 {
-	struct kev_item *dead[KEV_BATCH];
-	__poll_t bits[KEV_BATCH];
 	unsigned int i, n = 0, gone = 0;
+	__poll_t bits[KEV_BATCH];
 
-	for (i = 0; i < b->n; i++)
-		bits[i] = kev_kind(b->item[i]->ev.kind)->poll(b->item[i]);
+	kev_poll_each(b, bits);
 	spin_lock_irq(&r->lock);
 	for (i = 0; i < b->n; i++) {
 		struct kev_item *item = b->item[i];
 
 		n += kev_settle(item, bits[i], &ev[n]);
-		if (item->flags & KEV_DEAD && !item->busy)
-			dead[gone++] = item;
+		if (unlikely(item->flags & KEV_DEAD) && !item->busy)
+			b->item[gone++] = item;
 	}
 	r->swept += n;
 	spin_unlock_irq(&r->lock);
 	while (gone--)
-		kev_kind(dead[gone]->ev.kind)->release(dead[gone]);
+		kev_kind(b->item[gone]->ev.kind)->release(b->item[gone]);
 	return n;
 }
 
+/*
+ * The next of the level sources.  They go to the end of the list; what is polled alone
+ * leaves it meanwhile, so that others do not wait for it.
+ */
 static void kev_take_ready(struct kev_ring *r, struct kev_batch *b, u32 max)
 {
-	struct kev_item *item, *next;
+	struct kev_item *item;
 
 	b->n = 0;
 	spin_lock_irq(&r->lock);
-	list_for_each_entry_safe(item, next, &r->ready, node) {
+	list_for_each_entry(item, &r->ready, node) {
 		if (b->n == max || !kev_batch_open(b, item))
 			break;
-		r->nr_ready--;
+		item->flags &= ~KEV_AGAIN;
 		kev_batch_take(b, item);
+	}
+	if (b->n && b->item[0]->flags & KEV_SLEEPY) {
+		kev_unlist(b->item[0]);
+		r->nr_ready--;
+	} else if (b->n) {
+		list_bulk_move_tail(&r->ready, &b->item[0]->node,
+				    &b->item[b->n - 1]->node);
 	}
 	spin_unlock_irq(&r->lock);
 }
 
+static int kev_store_swept(struct ukevent __user *to, const struct ukevent *ev, u32 n)
+{
+	u64 __user *out = (u64 __user *)to;
+	const u64 *word = (const u64 *)ev, *end = word + n * 4;
+
+	if (!user_access_begin(to, n * sizeof(*to)))
+		return -EFAULT;
+	for (; word < end; word += 4, out += 4) {
+		unsafe_put_user(word[0], &out[0], fault);
+		unsafe_put_user(word[1], &out[1], fault);
+		unsafe_put_user(word[2], &out[2], fault);
+		unsafe_put_user(word[3], &out[3], fault);
+	}
+	user_access_end();
+	return 0;
+fault:
+	user_access_end();
+	return -EFAULT;
+}
+
 /*
  * Level sources, each at most once: those that were listed at the start, in turn.
- * Each is back on the list before it is stored, so that a fault loses nothing.
+ * Each is on the list when it is stored, so that a fault loses nothing.
  */
 static int kev_sweep(struct kev_ring *r, struct kev_call *call, u32 room)
 {
-	struct ukevent ev[KEV_BATCH];
-	struct kev_batch b;
 	u32 budget = READ_ONCE(r->nr_ready), n;
+	struct ukevent ev[KEV_BATCH] __uninitialized;
+	struct kev_batch b __uninitialized;
 
 	while (budget && room) {
 		kev_take_ready(r, &b, min(budget, room));
@@ -180,7 +253,7 @@ static int kev_sweep(struct kev_ring *r, struct kev_call *call, u32 room)
 			break;
 		budget -= b.n;
 		n = kev_poll_batch(r, &b, ev);
-		if (copy_to_user(call->events + call->nr, ev, n * sizeof(*ev)))
+		if (n && kev_store_swept(call->events + call->nr, ev, n))
 			return -EFAULT;
 		call->nr += n;
 		call->level |= n;

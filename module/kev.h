@@ -113,6 +113,7 @@ enum {
 			      gathered while disabled */
 #define KEV_ONCE BIT(9)	   /* a request: freed when its event is in the ring */
 #define KEV_SLEEPY BIT(10) /* polling its file may take long; constant */
+#define KEV_AGAIN BIT(11)  /* level source: marked since a sweep last took it */
 
 /* What keeps an edge from being just posted */
 #define KEV_UNUSUAL (KEV_ONESHOT | KEV_LEVEL | KEV_DISABLED | KEV_DEAD)

@@ -332,6 +332,7 @@ void kev_level_mark(struct kev_item *item)
 	bool news = item->where != KEV_READY;
 
 	lockdep_assert_held(&r->lock);
+	item->flags |= KEV_AGAIN;
 	if (!(item->flags & KEV_COUNTED)) {
 		item->flags |= KEV_COUNTED;
 		kev_set_hint(r, r->hint + 1);
