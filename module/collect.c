@@ -291,7 +291,8 @@ static u32 kev_ring_snapshot(struct kev_ring *r, u64 *head)
 	u32 n;
 
 	spin_lock_irq(&r->lock);
-	kev_ring_drain(r, KEV_DRAIN_ENTER);
+	if (r->nr_pending)
+		kev_ring_drain(r, KEV_DRAIN_ENTER);
 	*head = kev_ring_head(r);
 	n = r->tail - *head;
 	spin_unlock_irq(&r->lock);
@@ -391,14 +392,19 @@ static int kev_gather(struct kev_call *call)
 	return ret;
 }
 
+/* Words that can be true need no lock, which who woke us may still hold. */
 static u64 kev_unclaimed(struct kev_call *call, struct kev_ring *r)
 {
 	u64 n;
 
+	if (READ_ONCE(r->nr_ready) && !call->max)
+		return U32_MAX;
+	n = smp_load_acquire((u64 __force *)&r->claim->head);
+	n = READ_ONCE(r->tail) - n;
+	if (likely(n - 1 <= r->mask))
+		return n + READ_ONCE(r->nr_pending);
 	spin_lock_irq(&r->lock);
 	n = kev_ring_available(r);
-	if (r->nr_ready && !call->max)
-		n = U32_MAX;
 	spin_unlock_irq(&r->lock);
 	return n;
 }
