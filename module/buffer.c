@@ -4,9 +4,9 @@
  * for many.
  *
  * A registered buffer has a reference from its place in queue->buffers and one from
- * each request that uses it.  Whoever lets go of the last, in any context, gives it
- * to a work item, which runs after a grace period of RCU, for those who just look
- * it up.  ->release waits for these.
+ * each request that uses it.  It is freed after a grace period of RCU, for those who
+ * just look it up: by the ioctl, if that let go of the last, else by a work item, for
+ * which ->release waits.
  */
 #include <linux/mm.h>
 #include <linux/slab.h>
@@ -89,6 +89,17 @@ struct kev_buffer *kev_buffer_get(struct kev_queue *q, u32 number)
 	return b;
 }
 
+/* A page cache must not be written behind its back for long. */
+static bool kev_may_stay(const struct kev_buffer *b)
+{
+	u32 i;
+
+	for (i = 0; i < b->nr; i++)
+		if (kev_file_page(b->vecs[i].bv_page))
+			return false;
+	return true;
+}
+
 static struct kev_buffer *kev_buffer_make(struct kev_queue *q,
 					  const struct kevent_buffer *from)
 {
@@ -114,14 +125,15 @@ static struct kev_buffer *kev_buffer_make(struct kev_queue *q,
 	refcount_set(&b->refs, 1);
 	INIT_RCU_WORK(&b->work, kev_buffer_work);
 	if (kev_pin(b->vecs, &b->nr, from->addr, from->len,
-		    FOLL_WRITE | FOLL_LONGTERM) == from->len)
+		    FOLL_WRITE | FOLL_LONGTERM) == from->len && kev_may_stay(b))
 		return b;
 	kev_buffer_free(b);
-	return ERR_PTR(-EFAULT);
+	return ERR_PTR(fatal_signal_pending(current) ? -EINTR : -EFAULT);
 }
 
+/* What was there before is added to @gone, unless a request still has it. */
 static int kev_buffer_set(struct kev_queue *q, u32 number,
-			  const struct kevent_buffer *from)
+			  const struct kevent_buffer *from, struct kev_buffer **gone)
 {
 	struct kev_buffer *b = NULL, *old;
 
@@ -137,28 +149,58 @@ static int kev_buffer_set(struct kev_queue *q, u32 number,
 		kev_buffer_put(b);
 		return xa_err(old);
 	}
-	kev_buffer_put(old);
+	if (old && refcount_dec_and_test(&old->refs)) {
+		old->next = *gone;
+		*gone = old;
+	}
 	return 0;
+}
+
+static void kev_buffers_drop(struct kev_buffer **gone)
+{
+	struct kev_buffer *b;
+
+	if (*gone)
+		synchronize_rcu_expedited();
+	while ((b = *gone)) {
+		*gone = b->next;
+		kev_buffer_free(b);
+	}
+}
+
+static int kev_buffers_each(struct kev_queue *q, struct kevent_buffers *arg,
+			    struct kev_buffer **gone)
+{
+	struct kevent_buffer __user *from = u64_to_user_ptr(arg->buffers), b;
+	int ret = 0;
+
+	for (; !ret && arg->done < arg->nr; arg->done += !ret) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		if (copy_from_user(&b, from + arg->done, sizeof(b)))
+			return -EFAULT;
+		ret = kev_buffer_set(q, arg->first + arg->done, &b, gone);
+		if (ret == -ENOMEM && *gone) { /* they are charged until they are freed */
+			kev_buffers_drop(gone);
+			ret = kev_buffer_set(q, arg->first + arg->done, &b, gone);
+		}
+	}
+	return ret;
 }
 
 /* KEVENT_IOC_BUFFERS.  Returns 0 or the error that ended it early. */
 int kev_buffers(struct kev_queue *q, struct kevent_buffers *arg)
 {
-	struct kevent_buffer __user *from = u64_to_user_ptr(arg->buffers), b;
-	int ret = 0;
+	struct kev_buffer *gone = NULL;
+	int ret;
 
 	arg->done = 0;
 	if (arg->flags || arg->buffers & 7 || arg->pad || !arg->first ||
 	    arg->first > KEVENT_MAX_BUFFERS ||
 	    arg->nr > KEVENT_MAX_BUFFERS + 1 - arg->first)
 		return -EINVAL;
-	for (; !ret && arg->done < arg->nr; arg->done += !ret) {
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		if (copy_from_user(&b, from + arg->done, sizeof(b)))
-			return -EFAULT;
-		ret = kev_buffer_set(q, arg->first + arg->done, &b);
-	}
+	ret = kev_buffers_each(q, arg, &gone);
+	kev_buffers_drop(&gone);
 	return ret;
 }
 

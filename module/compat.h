@@ -10,9 +10,11 @@
 #include <linux/fsnotify.h>
 #include <linux/hrtimer.h>
 #include <linux/kthread.h>
+#include <linux/magic.h>
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/net.h>
+#include <linux/pagemap.h>
 #include <linux/rcupdate.h>
 #include <linux/sched/mm.h>
 #include <linux/uio.h>
@@ -97,6 +99,22 @@ static inline ssize_t kev_iter_write(struct file *file, struct kiocb *iocb,
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
 #define inode_get_atime(inode) ((inode)->i_atime)
 #define inode_get_mtime(inode) ((inode)->i_mtime)
+#endif
+
+/* Whether the page is of a file that is not in memory; newer kernels do not pin those. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+static inline bool kev_file_page(struct page *page)
+{
+	struct address_space *mapping = PageAnon(page) ? NULL : page_mapping(page);
+	unsigned long magic = mapping ? mapping->host->i_sb->s_magic : TMPFS_MAGIC;
+
+	return magic != TMPFS_MAGIC && magic != HUGETLBFS_MAGIC;
+}
+#else
+static inline bool kev_file_page(struct page *page)
+{
+	return false;
+}
 #endif
 
 static inline struct socket *kev_socket_of(struct file *file)

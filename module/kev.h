@@ -425,6 +425,8 @@ static __always_inline void kev_value(struct kev_item *item, s64 value)
 	u64 head = r->head;
 
 	lockdep_assert_held(&r->lock);
+	if (unlikely((s64)(item->pos - head) >= 0))
+		head = kev_ring_head(r);
 	if (unlikely(item->where != KEV_NOWHERE ||
 		     item->flags & (KEV_ONESHOT | KEV_SET) ||
 		     (s64)(item->pos - head) >= 0 || r->tail - head > r->mask ||
@@ -578,7 +580,7 @@ void kev_requests_free_spares(struct kev_ring *r);
 /**
  * struct kev_submission - the SUBMIT entries of one array of changes
  * @left:   entries of the array that were not looked at
- * @used:   there was such an entry
+ * @used:   there was such an entry; before, nothing below is set
  * @origin: who submits; NULL before the first that needs it
  * @head:   of the chain that is being put together; started when it is complete
  * @tail:   of that chain
@@ -633,6 +635,7 @@ static inline void kev_chain_end(struct kev_submission *s)
  * @len:   bytes
  * @nr:    pages that are pinned
  * @work:  frees it
+ * @next:  of those that an ioctl frees
  * @vecs:  a piece for each page
  */
 struct kev_buffer {
@@ -642,6 +645,7 @@ struct kev_buffer {
 	size_t len;
 	u32 nr;
 	struct rcu_work work;
+	struct kev_buffer *next;
 	struct bio_vec vecs[];
 };
 
@@ -685,19 +689,20 @@ static inline u32 kev_pages_of(unsigned long start, size_t len)
 	return DIV_ROUND_UP(offset_in_page(start) + len, PAGE_SIZE);
 }
 
-/*
- * The pieces that hold [@start, @start + @len): their number is returned, -EFAULT if
- * it does not lie in the buffer; @skip: where in the first it begins.
- */
-static inline int kev_buffer_slice(struct kev_buffer *b, u64 start, size_t len,
+static inline bool kev_buffer_holds(const struct kev_buffer *b, u64 start, size_t len)
+{
+	u64 from = start - b->start;
+
+	return start >= b->start && from <= b->len && len <= b->len - from;
+}
+
+/* The pieces that hold these bytes; their number, and where in the first it begins. */
+static inline u32 kev_buffer_slice(struct kev_buffer *b, u64 start, size_t len,
 				   struct bio_vec **vecs, u32 *skip)
 {
 	u64 from = start - b->start;
-	u32 first;
+	u32 first = (offset_in_page(b->start) + from) >> PAGE_SHIFT;
 
-	if (start < b->start || from >= b->len || len > b->len - from)
-		return -EFAULT;
-	first = (offset_in_page(b->start) + from) >> PAGE_SHIFT;
 	*vecs = b->vecs + first;
 	*skip = first ? offset_in_page(start) : from;
 	return kev_pages_of(start, len);

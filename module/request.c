@@ -1006,6 +1006,8 @@ static int kev_import(struct kev_submission *s, const struct kevent_change *c,
 		ret = kev_import_vector(m, s->write, address, c->len);
 	if (ret)
 		return ret;
+	if (m->buffer && !kev_buffer_holds(m->buffer, c->addr, m->count))
+		return -EFAULT;
 	m->want = m->count;
 	if (!s->write)
 		return 0;
@@ -1231,17 +1233,11 @@ static bool kev_hold_pages(struct kev_request *req, u32 pages)
 }
 
 /* The part of its registered buffer that is left. */
-static int kev_request_slice(struct kev_request *req, const struct kev_memory *m)
+static void kev_request_slice(struct kev_request *req, const struct kev_memory *m)
 {
-	int n;
-
 	req->pinned = m->count - m->done;
-	n = kev_buffer_slice(m->buffer, (u64)m->pieces->iov_base + m->done, req->pinned,
-			     &req->vecs, &req->skip);
-	if (n < 0)
-		return n;
-	req->nr_vecs = n;
-	return 0;
+	req->nr_vecs = kev_buffer_slice(m->buffer, (u64)m->pieces->iov_base + m->done,
+					req->pinned, &req->vecs, &req->skip);
 }
 
 /* It is to go on without its submitter. */
@@ -1259,8 +1255,10 @@ static int kev_request_detach(struct kev_submission *s, struct kev_request *req,
 	smp_mb();
 	if (READ_ONCE(o->owner->closed))
 		return -EBADF;
-	if (m->buffer)
-		return kev_request_slice(req, m);
+	if (m->buffer) {
+		kev_request_slice(req, m);
+		return 0;
+	}
 	pages = likely(m->count) ? kev_count_pages(m) : 0;
 	if (!kev_hold_pages(req, pages))
 		return -EAGAIN;
@@ -1292,14 +1290,11 @@ static int kev_try_iter(const struct kev_submission *s, const struct kev_memory 
 			struct iov_iter *iter)
 {
 	struct bio_vec *vecs;
-	u32 skip;
-	int n;
+	u32 skip, n;
 
 	if (m->buffer) {
 		n = kev_buffer_slice(m->buffer, (u64)m->pieces->iov_base, m->count, &vecs,
 				     &skip);
-		if (n < 0)
-			return n;
 		iov_iter_bvec(iter, s->write, vecs, n, m->count);
 		iter->iov_offset = skip;
 		return 0;

@@ -458,6 +458,31 @@ TEST_F(life, shared)
 	close(fd);
 }
 
+/* The pages of a file either cannot be one, or fsync(2) finds what was read. */
+TEST_F(life, of_file)
+{
+	int fd = storage_open(EXT4, 0, LIFE * IO_PAGE, 1), direct, i, result;
+	char *m, word[4];
+
+	if (fd < 0)
+		SKIP(return, "KEVENT_DISKS names no disk");
+	direct = open(storage_path(EXT4), O_RDONLY | O_DIRECT | O_CLOEXEC);
+	m = mmap(NULL, LIFE * IO_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	result = GIVE(NUMBER, m, LIFE * IO_PAGE);
+	EXPECT_TRUE(result == 1 || result == -EFAULT) TH_LOG("%d", result);
+	for (i = 0; i < 4 && result == 1; i++) {
+		snprintf(word, sizeof(word), "%03d", i);
+		ASSERT_EQ(3, write(self->pipe[1], word, 3));
+		ASSERT_EQ(3, IO(by(NUMBER, read_entry(self->pipe[0], m, 3, 0))).result);
+		ASSERT_EQ(0, fsync(fd));
+		ASSERT_EQ(IO_PAGE, pread(direct, self->a, IO_PAGE, 0));
+		EXPECT_EQ(0, memcmp(self->a, word, 3)) TH_LOG("round %d", i);
+	}
+	munmap(m, LIFE * IO_PAGE);
+	close(direct);
+	close(fd);
+}
+
 /* ------------------------------------------------------------------------ */
 /* Entries that are refused */
 
@@ -548,6 +573,19 @@ TEST_F(entry, outside)
 	EXPECT_REFUSED(-EFAULT, NUMBER, "the last byte", ~0ULL, 1);
 	EXPECT_REFUSED(-EFAULT, NUMBER, "around", ~0ULL - 99, 200);
 	EXPECT_REFUSED(-EFAULT, NUMBER, "kernel's", 0xffff888000000000ULL, 1);
+}
+
+/* All of it is asked for, though less would be taken. */
+TEST_F(entry, outside_of_what_is_taken)
+{
+	struct rlimit limit = { 4 * IO_PAGE + 10, RLIM_INFINITY };
+
+	fcntl(self->pipe[1], F_SETFL, 0);
+	EXPECT_EQ(-EFAULT, IO(by(NUMBER, write_entry(self->pipe[1], self->start,
+						     LENGTH + 1, 0))).result);
+	ASSERT_EQ(0, setrlimit(RLIMIT_FSIZE, &limit));
+	EXPECT_EQ(-EFAULT, IO(by(NUMBER, write_entry(self->file, self->start, LENGTH + 1,
+						     4 * IO_PAGE - 10))).result);
 }
 
 TEST_F(entry, no_such_number)
@@ -1496,6 +1534,26 @@ TEST_F(life, limit)
 	}
 	EXPECT_EQ(0, reap(child));
 	EXPECT_EQ(self->pins, pins());
+}
+
+/* What nobody uses any more does not count any more. */
+TEST_F(life, limit_at_once)
+{
+	pid_t child = fork();
+
+	if (!child) {
+		char *memory = pages(LIMIT);
+		int q, i;
+
+		MUST(become_user(54335, LIMIT) == 0);
+		q = queue_open(1, 64);
+		for (i = 0; i < 20; i++) {
+			MUST(give(q, 1, memory, LIMIT * 5 / 8) == 1);
+			MUST(empty(q, 1) == 1);
+		}
+		_exit(0);
+	}
+	EXPECT_EQ(0, reap(child));
 }
 
 /* What a request still uses counts as well. */
