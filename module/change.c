@@ -196,7 +196,7 @@ static __always_inline struct kev_item *kev_items_find(struct kev_items *t, u64 
 }
 
 /* The item of that id with its ring's lock held, interrupts off; or NULL. */
-static struct kev_item *kev_item_lock(struct kev_queue *q, u64 id)
+static __always_inline struct kev_item *kev_item_lock(struct kev_queue *q, u64 id)
 {
 	struct kev_item *item;
 
@@ -511,7 +511,9 @@ static long kev_change_source(struct kev_queue *q, struct kevent_change *c)
 static long kev_change_one(struct kev_submission *s, struct kevent_change *c)
 {
 	if (c->op == KEVENT_OP_SUBMIT) {
-		s->used = true;
+		if (!s->used)
+			*s = (struct kev_submission){ .q = s->q, .left = s->left,
+						      .used = true };
 		return c->flags & ~KEVENT_LINK ? -EINVAL : kev_submit(s, c);
 	}
 	if (s->used) {
@@ -592,10 +594,13 @@ static int kev_changes_each(struct kev_submission *s,
 /* Returns 0 or the error that ended the array early; *@done are answered. */
 long kev_changes(struct kev_queue *q, u64 changes, u32 nr, u32 *done)
 {
-	struct kev_submission s = { .q = q, .left = nr };
+	struct kev_submission s __uninitialized;
 	struct blk_plug plug __uninitialized;
 	int ret;
 
+	s.q = q;
+	s.left = nr;
+	s.used = false;
 	*done = 0;
 	if (nr > KEVENT_MAX_CHANGES || changes & 7)
 		return -EINVAL;

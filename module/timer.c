@@ -22,7 +22,8 @@ MODULE_PARM_DESC(timer_floor_ns, "shortest period of a timer, nanoseconds");
 struct kev_timer {
 	struct kev_item item; /* first: kev_value_new() and _release() */
 	struct rb_node node;
-	ktime_t expires; /* by which the tree is ordered */
+	struct list_head equal; /* with the one in the tree that expires as this does */
+	ktime_t expires;	/* by which the tree is ordered */
 	ktime_t base;
 	u64 value;  /* as given: relative ones start anew at ENABLE */
 	u64 period; /* 0: one expiry */
@@ -64,16 +65,26 @@ static struct kev_timer *kev_timer_first(struct kev_clock *clock)
 }
 
 /*
- * Returns whether the timer is now the first of its tree.  Timeouts of one length
- * come in the order of their expiry: the last one is at hand.
+ * Returns whether the timer is now the first of its tree.  Timeouts of one length come
+ * in the order of their expiry: the last one is at hand, and has those that expire with
+ * it on a list.
  */
 static bool kev_timer_queue(struct kev_timer *t, ktime_t when)
 {
 	struct kev_clock *clock = kev_clock_of(t);
 	struct rb_node **link = &clock->tree.rb_root.rb_node, *parent = clock->last;
+	struct kev_timer *last = kev_timer_at(parent);
 	bool first = !parent;
 
-	if (first || when >= kev_timer_at(parent)->expires) {
+	t->expires = when;
+	t->armed = true;
+	if (last && when == last->expires) {
+		RB_CLEAR_NODE(&t->node);
+		list_add(&t->equal, &last->equal);
+		return false;
+	}
+	INIT_LIST_HEAD(&t->equal);
+	if (!last || when > last->expires) {
 		if (parent)
 			link = &parent->rb_right;
 		clock->last = &t->node;
@@ -88,8 +99,6 @@ static bool kev_timer_queue(struct kev_timer *t, ktime_t when)
 			}
 		}
 	}
-	t->expires = when;
-	t->armed = true;
 	rb_link_node(&t->node, parent, link);
 	rb_insert_color_cached(&t->node, &clock->tree, first);
 	return first;
@@ -97,10 +106,30 @@ static bool kev_timer_queue(struct kev_timer *t, ktime_t when)
 
 static void kev_timer_unqueue(struct kev_clock *clock, struct kev_timer *t)
 {
-	if (unlikely(clock->last == &t->node))
+	struct kev_timer *heir;
+
+	t->armed = false;
+	if (!list_empty(&t->equal)) {
+		heir = list_first_entry(&t->equal, struct kev_timer, equal);
+		list_del(&t->equal);
+		if (RB_EMPTY_NODE(&t->node))
+			return;
+		rb_replace_node_cached(&t->node, &heir->node, &clock->tree);
+		if (clock->last == &t->node)
+			clock->last = &heir->node;
+		return;
+	}
+	if (clock->last == &t->node)
 		clock->last = rb_prev(&t->node);
 	rb_erase_cached(&t->node, &clock->tree);
-	t->armed = false;
+}
+
+/* Of those that expire first: one that leaves the tree alone, if there is one. */
+static struct kev_timer *kev_timer_next(struct kev_clock *clock)
+{
+	struct kev_timer *first = kev_timer_first(clock);
+
+	return first ? list_last_entry(&first->equal, struct kev_timer, equal) : NULL;
 }
 
 /*
@@ -150,7 +179,7 @@ static enum hrtimer_restart kev_timer_fire(struct hrtimer *timer)
 
 	spin_lock_irqsave(&r->lock, flags);
 	now = kev_now(clock);
-	while ((first = kev_timer_first(clock)) && budget-- &&
+	while ((first = kev_timer_next(clock)) && budget-- &&
 	       !ktime_after(first->expires, now)) {
 		kev_timer_unqueue(clock, first);
 		kev_timer_expire(first, now);
