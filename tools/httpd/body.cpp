@@ -2,9 +2,16 @@
 #include "body.hpp"
 
 #include <algorithm>
+#include <sys/uio.h>
 #include <utility>
 
 namespace httpd {
+
+ssize_t read_cached(const file_read &what) noexcept {
+    const iovec room{what.room.data(), what.room.size()};
+    return ::preadv2(what.file, &room, 1, static_cast<off_t>(what.offset),
+                     RWF_NOWAIT);
+}
 
 void body::begin(descriptor file, extent part) noexcept {
     next_ = part.first;

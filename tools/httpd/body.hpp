@@ -22,6 +22,10 @@ struct file_read {
     std::uint64_t offset;
 };
 
+/// Makes a read if that does not wait for a device: what is in the page cache,
+/// which may be less than asked.  -1: nothing is, or it cannot be told.
+ssize_t read_cached(const file_read &what) noexcept;
+
 /// Pieces of a file pass through at most two buffers: while one is sent, the
 /// next is read.  Makes no system call but to close the file.
 ///

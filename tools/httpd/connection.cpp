@@ -104,6 +104,7 @@ void connection::respond(const parsed &found) {
     if (!answer.head && answer.status != 304) {
         out_ += answer.text;
         body_.begin(std::move(answer.file), answer.part);
+        slow_ = false;
     }
     consume(valid ? found.length : in_.size());
     counters_->count(answer.status);
@@ -122,9 +123,23 @@ bool connection::lacks_file() const noexcept {
     return !body_.over() && body_.ready().empty();
 }
 
+/// One system call is what the page cache costs; to ask somebody else to read
+/// what is not there costs more, but does not wait.
+connection::step connection::fetch() noexcept {
+    const auto wanted = body_.next_read();
+    if (!wanted)
+        return step::blocked;
+    const auto got = read_cached(*wanted);
+    if (got >= 0)
+        return body_.filled(got) ? step::done : step::close;
+    body_.put_back();
+    slow_ = true;
+    return step::blocked;
+}
+
 connection::step connection::send() {
     if (lacks_file())
-        return step::blocked;
+        return fetch();
     const auto piece = body_.ready();
     std::array<iovec, 2> parts{
         {{out_.data() + sent_, out_.size() - sent_},

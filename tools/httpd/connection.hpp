@@ -22,10 +22,11 @@ class site;
 /// time.  Memory: head_limit, one response head, one error page or listing, and
 /// the pieces of a file that body has.
 ///
-/// The owner calls ready() at first and whenever the socket has become readable
-/// or writable (edges suffice), advance() soon after an answer of `again`, and
-/// after each of them next_read().  It need not wait for the end of that read,
-/// but keeps the connection until then.
+/// What is in the page cache is read on the way.  What is not is the owner's to
+/// read, in its way: it calls ready() at first and whenever the socket has
+/// become readable or writable (edges suffice), advance() soon after an answer
+/// of `again`, and after each of them next_read().  It need not wait for the
+/// end of that read, but keeps the connection until then.
 class connection {
 public:
     /// What the owner does next.
@@ -52,7 +53,11 @@ public:
     next advance();
 
     /// The read of a file to be made now; see body.
-    std::optional<file_read> next_read() noexcept { return body_.next_read(); }
+    std::optional<file_read> next_read() noexcept {
+        if (!slow_ && !body_.starving())
+            return std::nullopt;
+        return body_.next_read();
+    }
 
     /// That read has ended, with the result of pread(2): goes on.
     next filled(ssize_t result);
@@ -94,6 +99,7 @@ private:
     step handle_input();
     step receive();
     [[nodiscard]] bool lacks_file() const noexcept;
+    step fetch() noexcept;
     step send();
     void sent(std::size_t bytes);
     step finish();
@@ -111,6 +117,7 @@ private:
     std::string out_; // to be sent from sent_ on
     std::size_t sent_ = 0;
     body body_;              // follows out_
+    bool slow_ = false;      // the page cache lacks a part of the file
     bool drained_ = false;   // nothing to receive until the next edge
     bool hangup_ = false;    // the end is near: read until it comes
     bool winding_ = false;   // the next response is the last

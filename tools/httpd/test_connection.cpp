@@ -9,6 +9,8 @@
 #include <poll.h>
 #include <string>
 #include <sys/socket.h>
+#include <utility>
+#include <vector>
 
 namespace httpd {
 namespace {
@@ -19,10 +21,12 @@ constexpr const char *get_a = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
 
 class Connection : public ::testing::Test {
 protected:
-    Connection() : Connection(make_pair()) {}
+    Connection()
+        : Connection(std::filesystem::temp_directory_path(), make_pair()) {}
 
-    explicit Connection(std::array<int, 2> ends)
-        : ours_(ends[0]),
+    Connection(const std::filesystem::path &where, std::array<int, 2> ends)
+        : tree_(where),
+          ours_(ends[0]),
           theirs_(ends[1]),
           talk_(ours_.get(), pages_, traffic_, pool_) {
         tree_.write("a", "hello");
@@ -241,7 +245,33 @@ TEST_F(Connection, GivesUpOnAFileThatShrinks) {
     EXPECT_EQ(what, next::close);
 }
 
-TEST_F(Connection, WaitsForItsFile) {
+TEST_F(Connection, ReadsWhatIsCachedItself) {
+    say("GET /big HTTP/1.1\r\nHost: h\r\n\r\n");
+    EXPECT_EQ(talk_.ready(false), next::wait);
+    EXPECT_EQ(talk_.awaits(), POLLOUT);
+    EXPECT_FALSE(talk_.next_read());
+}
+
+TEST_F(Connection, WaitsForABuffer) {
+    std::vector<buffer_pool::buffer> all;
+    while (auto buffer = pool_.take())
+        all.push_back(std::move(buffer));
+    say(get_a);
+    EXPECT_EQ(talk_.ready(false), next::wait);
+    EXPECT_TRUE(talk_.file().starving());
+    EXPECT_FALSE(talk_.next_read());
+    all.clear();
+    EXPECT_TRUE(talk_.next_read());
+    EXPECT_EQ(talk_.filled(5), next::wait);
+}
+
+/// A file system in memory cannot tell whether a read would wait.
+class ConnectionWithSlowFiles : public Connection {
+protected:
+    ConnectionWithSlowFiles() : Connection("/dev/shm", make_pair()) {}
+};
+
+TEST_F(ConnectionWithSlowFiles, WaitsForItsFile) {
     say(get_a);
     EXPECT_EQ(talk_.ready(false), next::wait);
     EXPECT_EQ(talk_.awaits(), 0);
@@ -255,7 +285,19 @@ TEST_F(Connection, WaitsForItsFile) {
     EXPECT_EQ(talk_.awaits(), POLLIN);
 }
 
-TEST_F(Connection, ClosesWhenAReadFails) {
+TEST_F(ConnectionWithSlowFiles, ReadsAheadOnlyWhatIsSlow) {
+    say("GET /big HTTP/1.1\r\nHost: h\r\n\r\n");
+    EXPECT_EQ(talk_.ready(false), next::wait);
+    for (int i = 0; i < 100 && talk_.awaits() == 0; i++) {
+        const auto wanted = talk_.next_read();
+        ASSERT_TRUE(wanted);
+        talk_.filled(static_cast<ssize_t>(wanted->room.size()));
+    }
+    EXPECT_EQ(talk_.awaits(), POLLOUT);
+    EXPECT_TRUE(talk_.next_read());
+}
+
+TEST_F(ConnectionWithSlowFiles, ClosesWhenAReadFails) {
     say(get_a);
     EXPECT_EQ(talk_.ready(false), next::wait);
     ASSERT_TRUE(talk_.next_read());

@@ -12,9 +12,9 @@ namespace httpd {
 
 class tree {
 public:
-    tree() {
-        std::string name =
-            (std::filesystem::temp_directory_path() / "httpd-XXXXXX").string();
+    explicit tree(const std::filesystem::path &where =
+                      std::filesystem::temp_directory_path()) {
+        std::string name = (where / "httpd-XXXXXX").string();
         base_ = ::mkdtemp(name.data());
         std::filesystem::create_directory(root());
     }
