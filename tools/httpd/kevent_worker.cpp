@@ -18,8 +18,6 @@ namespace {
 using namespace std::chrono_literals;
 using kevent::event;
 
-/// A client that was told to go away has so long to do so.
-constexpr instant linger_time = 2'000'000'000;
 /// The listening socket rests for so long when descriptors have run out.
 constexpr auto pause_time = 100ms;
 /// Connections accepted before others have their turn.
@@ -31,13 +29,6 @@ constexpr auto retry_time = 50ms;
 
 constexpr std::uint32_t connection_events = EPOLLIN | EPOLLOUT | EPOLLRDHUP;
 constexpr std::uint32_t hangup_events = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
-
-/// As old as a tick, and cheap.
-instant coarse_now() {
-    timespec time{};
-    ::clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
-    return instant{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
-}
 
 /// The policy of that name, so that the threads do not all begin alike.
 kevent::any_policy policy_of(const std::string &name, unsigned thread,
@@ -116,8 +107,7 @@ kevent_worker::kevent_worker(kevent_world &world, unsigned index,
                  tries_++;
              }),
       buffers_(buffers_of(world)),
-      idle_(world.wanted->idle().count()),
-      lingering_(std::min<instant>(linger_time, world.wanted->idle().count())) {
+      times_(world.wanted->idle().count()) {
     const auto &rings = *world.rings;
     wake_id_ = rings.add(wake_.source(kevent::user_event(), index)).value();
     accept_id_ =
@@ -204,15 +194,19 @@ void kevent_worker::go_on(peer &who, connection::next what) {
         what = who.talk.wind_down();
     if (forced_)
         what = connection::next::close;
-    if (what != connection::next::close)
+    if (what != connection::next::close &&
+        (who.talk.sending() || who.buffer_link::is_linked()))
         read_on(who);
     switch (what) {
     case connection::next::wait:
-        return rest(who);
+        if (times_.rest(who, who.talk.moved()))
+            who.suspect = false;
+        return;
     case connection::next::linger:
-        return linger(who);
+        times_.linger(who);
+        return set_next_alarm();
     case connection::next::again:
-        return waiting_.touch(who, 0);
+        return times_.queue(who);
     case connection::next::close:
         return close(who);
     }
@@ -314,22 +308,6 @@ void kevent_worker::feed() {
 
 // --- timeouts ---------------------------------------------------------------
 
-/// A client that sends a request bit by bit does not gain time.
-void kevent_worker::rest(peer &who) {
-    if (!who.talk.moved() && who.link::is_linked())
-        return;
-    who.suspect = false;
-    idle_.touch(who, coarse_now());
-    set_next_alarm();
-}
-
-void kevent_worker::linger(peer &who) {
-    if (std::exchange(who.lingers, true))
-        return;
-    lingering_.touch(who, coarse_now());
-    set_next_alarm();
-}
-
 void kevent_worker::set_alarm(instant when) {
     if (alarm_at_ != 0 && alarm_at_ <= when)
         return;
@@ -341,25 +319,21 @@ void kevent_worker::set_alarm(instant when) {
 /// The alarm is not moved when its connection does something: it is looked at
 /// when it goes off.
 void kevent_worker::set_next_alarm() {
-    for (const auto &next : {idle_.next(), lingering_.next()})
-        if (next)
-            set_alarm(*next);
+    if (const auto next = times_.next())
+        set_alarm(*next);
 }
 
 /// After the batch, so that nothing taken from the ring is unheard.
 void kevent_worker::expire() {
-    if (!std::exchange(due_, false))
-        return;
-    if (expire(idle_) && expire(lingering_))
-        set_next_alarm();
-    else
+    if (std::exchange(due_, false) && !expire_all())
         set_alarm(coarse_now() + look_again);
+    else if (alarm_at_ == 0)
+        set_next_alarm();
 }
 
 /// False if there is news that must be heard first.
-bool kevent_worker::expire(deadlines<peer> &list) {
-    const auto now = coarse_now();
-    while (auto *who = list.overdue(now)) {
+bool kevent_worker::expire_all() {
+    while (auto *who = times_.overdue()) {
         if (has_stalled(*who)) {
             // Its event is in the ring, or may be about to be.
             if (ring().backlog() != 0 || !std::exchange(who->suspect, true))
@@ -385,14 +359,15 @@ void kevent_worker::run() {
     if (cpus_)
         ::numa_sched_setaffinity(0, cpus_.get());
     while (!finished()) {
+        times_.begin_turn();
         look();
-        run_waiting();
+        times_.take_turns(
+            [this](peer &who) { go_on(who, who.talk.advance()); });
         expire();
         if (world_->stopping && !draining_)
             begin_drain();
         if (forced_)
-            for (auto *list : {&idle_, &lingering_, &waiting_})
-                list->for_each([this](peer &who) { close(who); });
+            times_.for_each([this](peer &who) { close(who); });
         feed();
         publish();
     }
@@ -406,7 +381,7 @@ void kevent_worker::settle() {
 
 /// Handles a batch; sleeps if nothing comes for a while.
 void kevent_worker::look() {
-    const bool busy = waiting_.next().has_value();
+    const bool busy = times_.busy();
     for (unsigned i = 0; i < patience_.tries(); i++) {
         if (handle_batch(0ns) != 0) {
             if (i != 0)
@@ -426,13 +401,6 @@ unsigned kevent_worker::handle_batch(std::chrono::nanoseconds timeout) {
     if (!count && count.error() == kevent::errno_code(EINTR))
         return 0;
     return count.value();
-}
-
-void kevent_worker::run_waiting() {
-    waiting_.for_each([this](peer &who) {
-        who.link::unlink();
-        go_on(who, who.talk.advance());
-    });
 }
 
 /// A ring's words and what was collected from it fit together here, where
@@ -473,7 +441,8 @@ void kevent_worker::begin_drain() {
     accept_some();
     world_->rings->remove_and_close(accept_id_, socket_.release()).value();
     give_up_.set(world_->wanted->drain());
-    idle_.for_each([this](peer &who) { go_on(who, connection::next::wait); });
+    times_.for_each_at_rest(
+        [this](peer &who) { go_on(who, connection::next::wait); });
     if (--world_->accepting == 0)
         for (auto &worker : world_->workers)
             worker->wake();

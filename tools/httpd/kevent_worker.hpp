@@ -5,12 +5,12 @@
 
 #include "buffers.hpp"
 #include "connection.hpp"
-#include "deadlines.hpp"
 #include "descriptor.hpp"
 #include "files.hpp"
 #include "options.hpp"
 #include "patience.hpp"
 #include "stats.hpp"
+#include "timetable.hpp"
 
 #include <kevent/kevent.hpp>
 
@@ -128,12 +128,12 @@ struct kevent_peer final : kevent::handler, link, buffer_link {
 /// their source is added; a fresh socket is writable, so that thread gets an
 /// event at once.
 ///
-/// Files are read by requests to the same ring: those of one turn are submitted
-/// together, and what the page cache has is in the ring when that returns.  A
-/// connection that ends while its read is in flight cancels it, and stays until
-/// its event has come.  One that finds no buffer (or the limit of requests
-/// reached) is hungry, and waits in line.  Clients that do not take what was
-/// read for them cannot keep the buffers: it is read again if they ever do.
+/// What the page cache lacks of a file is read by requests to the same ring:
+/// those of one turn are submitted together.  A connection that ends while its
+/// read is in flight cancels it, and stays until its event has come.  One that
+/// finds no buffer (or the limit of requests reached) is hungry, and waits in
+/// line.  Clients that do not take what was read for them cannot keep the
+/// buffers: it is read again if they ever do.
 class kevent_worker {
 public:
     /// Throws std::system_error.
@@ -181,18 +181,15 @@ private:
     void feed();
 
     // timeouts
-    void rest(peer &who);
-    void linger(peer &who);
     void set_alarm(instant when);
     void set_next_alarm();
     void expire();
-    bool expire(deadlines<peer> &list);
+    bool expire_all();
     bool has_stalled(const peer &who);
 
     // the loop
     void look();
     unsigned handle_batch(std::chrono::nanoseconds timeout);
-    void run_waiting();
     void publish();
     void begin_drain();
     [[nodiscard]] bool finished() const;
@@ -225,10 +222,8 @@ private:
     bool refused_ = false; // hungry ones wait for the limit of requests
     bool retrying_ = false;
     unsigned tries_ = 0;
-    deadlines<peer> idle_;
-    deadlines<peer> lingering_;
-    deadlines<peer> waiting_{0}; // for their turn
-    instant alarm_at_ = 0;       // 0: not set
+    timetable<peer> times_;
+    instant alarm_at_ = 0; // 0: not set
     bool due_ = false;
     bool draining_ = false;
     bool forced_ = false;

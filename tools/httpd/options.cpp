@@ -35,8 +35,9 @@ void describe(CLI::App &app, options &wanted) {
         ->check(CLI::Range(1, 1 << 20))
         ->capture_default_str();
     app.add_option("--idle-timeout", wanted.idle_seconds,
-                   "Seconds without progress after which a connection ends")
-        ->check(CLI::Range(0.05, 86400.0))
+                   "Seconds without progress after which a connection ends; "
+                   "0: never")
+        ->check(CLI::IsMember({0.0}) | CLI::Range(0.05, 86400.0))
         ->capture_default_str();
     app.add_option("--drain-timeout", wanted.drain_seconds,
                    "Seconds that SIGTERM leaves for responses to be finished")

@@ -2,6 +2,7 @@
 #include "deadlines.hpp"
 #include "patience.hpp"
 #include "stats.hpp"
+#include "timetable.hpp"
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -11,6 +12,7 @@ namespace {
 
 struct item : link {
     instant touched = 0;
+    bool lingers = false;
 };
 
 TEST(Deadlines, ComeInTheOrderOfTheLastTouch) {
@@ -53,6 +55,62 @@ TEST(Deadlines, VisitEachOnceThoughItComesBackOrLeaves) {
     EXPECT_EQ(visits, 3);
     EXPECT_FALSE(items[1].is_linked());
     EXPECT_EQ(list.next(), 6);
+}
+
+constexpr instant second = 1'000'000'000;
+
+TEST(Timetable, GivesNoTimeToThoseWhoDoNotMoveOn) {
+    timetable<item> times(second);
+    item a;
+    EXPECT_TRUE(times.rest(a, false));
+    EXPECT_FALSE(times.rest(a, false));
+    EXPECT_TRUE(times.rest(a, true));
+    EXPECT_EQ(times.next(), a.touched + second);
+    EXPECT_EQ(times.overdue(), nullptr);
+}
+
+TEST(Timetable, FindsThoseWhoHaveHadTheirTime) {
+    timetable<item> times(1);
+    item a;
+    times.rest(a, true);
+    while (times.overdue() == nullptr)
+        continue;
+    EXPECT_EQ(times.overdue(), &a);
+}
+
+TEST(Timetable, MayGiveAnyTimeButToThoseWhoLinger) {
+    timetable<item> times(0);
+    item a;
+    times.rest(a, true);
+    EXPECT_EQ(times.next(), std::nullopt);
+    EXPECT_EQ(times.overdue(), nullptr);
+    item b;
+    times.linger(b);
+    const auto end = times.next();
+    EXPECT_NE(end, std::nullopt);
+    times.begin_turn();
+    times.linger(b);
+    EXPECT_EQ(times.next(), end);
+}
+
+TEST(Timetable, LetsEachHaveATurn) {
+    timetable<item> times(second);
+    item a;
+    item b;
+    times.rest(a, true);
+    times.queue(a);
+    times.queue(b);
+    EXPECT_TRUE(times.busy());
+    int turns = 0;
+    times.take_turns([&](item &who) {
+        turns++;
+        if (&who == &a)
+            times.queue(who);
+    });
+    EXPECT_EQ(turns, 2);
+    EXPECT_TRUE(times.busy());
+    EXPECT_FALSE(b.is_linked());
+    EXPECT_EQ(times.next(), std::nullopt);
 }
 
 TEST(Patience, GrowsWhileItPaysAndShrinksElse) {
