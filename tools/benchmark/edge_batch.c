@@ -7,7 +7,8 @@
  * 256 events, of which each one's cookie and bits are looked at; all of it warm.  The
  * same writes while nobody watches are subtracted.
  *
- * kevent    edge sources, collected from the mapped ring: no system call
+ * kevent    edge sources, collected from the mapped ring with kevent_view_peek() and
+ *           kevent_view_claim(): no system call; kevent_copied: by kevent_ring_collect()
  * epoll     edge-triggered, one epoll_wait for the batch (epoll_pwait2 with a timeout
  *           of 0 does the same and copies the timespec besides)
  * io_uring  multishot polls, no system call but where completions wait for one; the
@@ -153,8 +154,23 @@ static double cost_of_uring(unsigned int flags)
 }
 
 static struct kevent_map map;
+static struct kevent_view view;
 
 static unsigned long collect_kevent(void)
+{
+	const struct ukevent *ev;
+	unsigned long sum = 0;
+	unsigned int n;
+
+	while ((n = kevent_view_peek(&view, &ev))) {
+		for (unsigned int i = 0; i < n; i++)
+			sum += ev[i].cookie + ev[i].events;
+		must(kevent_view_claim(&view, n), "kevent_view_claim");
+	}
+	return sum;
+}
+
+static unsigned long copy_kevent(void)
 {
 	struct ukevent ev[FDS];
 	unsigned long sum = 0;
@@ -165,7 +181,7 @@ static unsigned long collect_kevent(void)
 	return sum;
 }
 
-static double cost_of_kevent(void)
+static double cost_of_kevent(unsigned long (*how)(void))
 {
 	int queue = kevent_open();
 	double result;
@@ -180,7 +196,8 @@ static double cost_of_kevent(void)
 
 		must(kevent_change(queue, &c) >= 0, "add");
 	}
-	result = cost(collect_kevent);
+	view = kevent_view_of(&map, 0);
+	result = cost(how);
 	kevent_unmap_rings(&map);
 	close(queue);
 	close_fds();
@@ -194,10 +211,11 @@ static double least(double a, double b)
 
 int main(void)
 {
-	double loop = clock_check(0), bare, kevent, epoll, uring, coop, defer;
+	double loop = clock_check(0), bare, kevent, copied, epoll, uring, coop, defer;
 
 	bare = cost_of_nothing();
-	kevent = cost_of_kevent() - bare;
+	kevent = cost_of_kevent(collect_kevent) - bare;
+	copied = cost_of_kevent(copy_kevent) - bare;
 	epoll = cost_of_epoll() - bare;
 	uring = cost_of_uring(0) - bare;
 	coop = cost_of_uring(IORING_SETUP_COOP_TASKRUN) - bare;
@@ -205,7 +223,8 @@ int main(void)
 		bare;
 	clock_check(loop);
 	report("edge_batch", "instructions per event", "kevent", kevent, "epoll", epoll,
-	       "io_uring", least(least(uring, coop), defer), "io_uring_default", uring,
-	       "io_uring_coop", coop, "io_uring_defer", defer, "bare_write", bare, NULL);
+	       "io_uring", least(least(uring, coop), defer), "kevent_copied", copied,
+	       "io_uring_default", uring, "io_uring_coop", coop, "io_uring_defer", defer,
+	       "bare_write", bare, NULL);
 	return 0;
 }

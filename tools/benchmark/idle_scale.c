@@ -9,7 +9,8 @@
  * to the eventfds that were registered last.  As everywhere the best of the rounds
  * counts: the module's scan for closed files, a slice ten times a second, is in none.
  *
- * kevent    edge sources, collected from the mapped ring
+ * kevent    edge sources, collected from the mapped ring with kevent_view_peek() and
+ *           kevent_view_claim()
  * epoll     edge-triggered, one epoll_wait for the batch
  */
 #include <linux/kevent.h>
@@ -73,15 +74,19 @@ static unsigned long collect_epoll(void)
 
 static int queue;
 static struct kevent_map map;
+static struct kevent_view view;
 
 static unsigned long collect_kevent(void)
 {
-	struct ukevent ev[FDS];
+	const struct ukevent *ev;
 	unsigned long sum = 0;
-	unsigned int n = kevent_ring_collect(&map, 0, ev, FDS);
+	unsigned int n;
 
-	for (unsigned int i = 0; i < n; i++)
-		sum += ev[i].cookie + ev[i].events;
+	while ((n = kevent_view_peek(&view, &ev))) {
+		for (unsigned int i = 0; i < n; i++)
+			sum += ev[i].cookie + ev[i].events;
+		must(kevent_view_claim(&view, n), "kevent_view_claim");
+	}
 	return sum;
 }
 
@@ -150,6 +155,7 @@ static double cost_of_kevent(int idle)
 	queue = kevent_open();
 	must(queue >= 0 && !kevent_map_rings(queue, &map), KEVENT_DEVICE);
 	open_fds(idle, add_to_kevent);
+	view = kevent_view_of(&map, 0);
 	result = cost(collect_kevent);
 	kevent_unmap_rings(&map);
 	close(queue);

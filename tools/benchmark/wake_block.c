@@ -11,7 +11,7 @@
  *
  * kevent    edge source; the cheapest of three: GETEVENTS of one ring or of any ring
  *           into the caller's array; GETEVENTS with KEVENT_GET_MAPPED, which only
- *           waits, and collection from the mapped ring
+ *           waits, and kevent_view_peek() and kevent_view_claim() in the mapped ring
  * epoll     edge-triggered, epoll_wait (epoll_pwait2 does the same and looks at a
  *           timespec besides)
  * io_uring  multishot poll, registered ring descriptor, io_uring_submit_and_wait(); the
@@ -184,6 +184,7 @@ static void uring_close(void)
 
 static int queue;
 static struct kevent_map map;
+static struct kevent_view view;
 
 /* Filled once: the kernel writes only what it returns. */
 static struct ukevent events[8];
@@ -199,6 +200,7 @@ static void kev_open(void)
 	queue = kevent_open();
 	must(queue >= 0 && !kevent_map_rings(queue, &map), KEVENT_DEVICE);
 	must(kevent_change(queue, &c) >= 0, "add");
+	view = kevent_view_of(&map, 0);
 }
 
 static void kev_open_array(void)
@@ -232,11 +234,14 @@ static unsigned long kev_wait_array(void)
 
 static unsigned long kev_wait_mapped(void)
 {
-	struct ukevent ev[8];
+	const struct ukevent *ev;
+	unsigned long sum;
 
 	must(!ioctl(queue, KEVENT_IOC_GETEVENTS, &get), "KEVENT_IOC_GETEVENTS");
-	must(kevent_ring_collect(&map, 0, ev, 8) == 1, "kevent_ring_collect");
-	return ev[0].cookie + ev[0].events;
+	must(kevent_view_peek(&view, &ev) == 1, "kevent_view_peek");
+	sum = ev->cookie + ev->events;
+	must(kevent_view_claim(&view, 1), "kevent_view_claim");
+	return sum;
 }
 
 static void kev_close(void)
