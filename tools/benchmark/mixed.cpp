@@ -1,36 +1,30 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// Edges at full rate beside 64 level sources that are always ready.  256
-/// eventfds are written, then whatever they made is collected, and level events
+/// Edges at full rate beside 64 level sources that are always ready: 256
+/// eventfds are written, then what they made is collected, and level events
 /// when it is time for them.  Run under tools/vm --icount.
 ///
-/// In the bracket: the writes, which are then subtracted as measured without
-/// anything that watches; collecting (kevent: from the mapped ring, with the
-/// ioctl for sweeps and the clock reads that decide about them; epoll:
-/// epoll_wait, which finds everything at once).  All warm.
+/// In the bracket: the writes, which are then subtracted as measured while
+/// nothing watches; the collection (kevent: from the mapped ring, with the
+/// ioctl that sweeps; epoll: epoll_wait, which finds its events at once); the
+/// clock reads that decide whether it is time.  All warm.
 ///
-/// One event of the denominator is one edge delivered.  That a source is still
-/// ready is told as often as each side finds right and counts for nothing, so
-/// that nobody gains by telling it more often: what it costs is in the
-/// numerator. Nobody gains by telling it seldom either, because the age of
-/// level events is bounded by 1 ms for all, and checked; see age_record for
-/// what it is.
+/// The figure is instructions for each edge delivered.  Telling of a level
+/// source again costs and counts for nothing, so nobody gains by telling often;
+/// nor by telling seldom: no more than one in a hundred level events may be
+/// older than 1 ms (see age_record), which is checked for all.
 ///
-/// kevent is used through the library's collector as it comes, with the
-/// adaptive rule: sweeps get at most 5 % of the time, and level events reach at
-/// most 1 ms.
+/// kevent is used through the library's collector as it comes: the adaptive
+/// rule with a bound of 1 ms.
 ///
-/// epoll is measured in two ways, and `epoll` is the cheaper one.  In one
-/// instance
-/// (`epoll_one_instance`), edges edge-triggered, one call for each batch of 256
-/// with room for all 320: that tells of all level sources in each call.  In two
-/// (`epoll_two_instances`), the level sources in the inner one, which the outer
-/// watches edge-triggered: then the program need not ask the inner one each
-/// time, and it decides by the very rule of our collector, which knows nothing
-/// of kevent's kernel side.
+/// `epoll` is the cheaper of two ways.  `epoll_one_instance`: edges
+/// edge-triggered, and one call for each batch with room for all 320, for with
+/// less it would tell of level sources twice.  It has no choice but to tell of
+/// all in each call.  `epoll_two_instances`: the level sources have the inner
+/// one, which the outer watches edge-triggered, so that a sleeper is woken.
+/// While the inner one may have something the program asks it when it finds
+/// that due, by the very rule of our collector.
 #include "mixed.hpp"
-
-#include <chrono>
 
 namespace {
 
