@@ -401,8 +401,8 @@ static u64 kev_unclaimed(struct kev_call *call, struct kev_ring *r)
 		return U32_MAX;
 	n = smp_load_acquire((u64 __force *)&r->claim->head);
 	n = READ_ONCE(r->tail) - n;
-	if (likely(n - 1 <= r->mask))
-		return n + READ_ONCE(r->nr_pending);
+	if (likely(n - 1 <= r->mask && !READ_ONCE(r->nr_pending)))
+		return n;
 	spin_lock_irq(&r->lock);
 	n = kev_ring_available(r);
 	spin_unlock_irq(&r->lock);

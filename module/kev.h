@@ -526,6 +526,7 @@ struct kev_request {
 	struct task_struct *task; /* that runs it; under queue->running */
 	struct task_struct *worker; /* that has made it; only to be compared */
 	struct kev_request **heir;  /* on its stack: what is next in the chain */
+	atomic_t kept;		    /* who must still let go of the memory; 0: nobody */
 };
 
 /* The process, by its table of descriptors, that submits.  On queue->owners. */
@@ -569,8 +570,9 @@ void kev_cancel_all(struct kev_queue *q);
 void kev_request_abandon(struct kev_file *f);
 bool kev_request_begin(struct kev_request *req);
 ssize_t kev_request_perform(struct kev_request *req);
-void kev_request_performed(struct kev_request *req, ssize_t res,
+bool kev_request_performed(struct kev_request *req, ssize_t res,
 			   struct kev_request **heir);
+void kev_request_unkeep(struct kev_request *req);
 void kev_request_finish(struct kev_request *req, bool may_sleep);
 void kev_request_queue(struct kev_request *req);
 int kev_nowait(const struct file *file);

@@ -64,13 +64,22 @@ static u16 kev_request_kind(const struct kev_request *req)
 /* Each ring keeps some requests that are done for the next ones. */
 #define KEV_SPARES 32
 
+/* It is posted, or its worker is done; the later of both frees what was kept. */
+void kev_request_unkeep(struct kev_request *req)
+{
+	if (atomic_dec_and_test(&req->kept))
+		kmem_cache_free(kev_request_cache, req);
+}
+
 /* CONTEXT: ring->lock */
 void kev_request_free(struct kev_item *item)
 {
 	struct kev_request *req = to_request(item);
 	struct kev_ring *r = item->ring;
 
-	if (r->nr_spares < KEV_SPARES) {
+	if (unlikely(atomic_read(&req->kept))) {
+		kev_request_unkeep(req);
+	} else if (r->nr_spares < KEV_SPARES) {
 		req->next = r->spares;
 		r->spares = req;
 		r->nr_spares++;
@@ -764,10 +773,16 @@ static bool kev_request_rewait(struct kev_request *req)
 	return wait;
 }
 
-/* After a worker has tried it, which may go on with what is next, in @heir. */
-void kev_request_performed(struct kev_request *req, ssize_t res,
+/*
+ * After a worker has tried it, which may go on with what is next, in @heir.  Then its
+ * memory stays until kev_request_unkeep(), which is what is returned: the workqueue
+ * knows by its address what the worker is busy with, and would put another request
+ * there behind the rest of this chain.
+ */
+bool kev_request_performed(struct kev_request *req, ssize_t res,
 			   struct kev_request **heir)
 {
+	bool kept = false;
 	bool again = req->way == KEV_WAY_READY && res == -EAGAIN;
 
 	if (!(req->transfer && res == -EIOCBQUEUED) &&
@@ -775,9 +790,13 @@ void kev_request_performed(struct kev_request *req, ssize_t res,
 		req->res = kev_result(req, again ? -EINTR : res);
 		req->heir = heir;
 		req->worker = current;
+		kept = heir;
+		if (kept)
+			atomic_set(&req->kept, 2);
 		kev_request_put(req, true);
 	}
 	kev_request_put(req, true);
+	return kept;
 }
 
 /* --- submission --- */
@@ -1175,8 +1194,10 @@ static struct kev_request *kev_request_alloc(struct kev_ring *r)
 	if (!may)
 		return ERR_PTR(-EAGAIN);
 	req = kmem_cache_alloc_node(kev_request_cache, GFP_KERNEL, r->node);
-	if (req)
+	if (req) {
 		memset(&req->iocb, 0, sizeof(req->iocb)); /* what we never set */
+		atomic_set(&req->kept, 0);
+	}
 	spin_lock_irq(&r->lock);
 	if (req) {
 		kev_request_prepare(r, req);

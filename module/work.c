@@ -227,42 +227,52 @@ static bool kev_work_inherit(struct kev_request *next, struct kev_lane *lane)
 	return true;
 }
 
-/* Runs it, and returns what is next in its chain if that is to be run here too. */
-static struct kev_request *kev_work_one(struct kev_request *req)
+/*
+ * Runs it.  *@next: what is next in its chain, if that is to be run here too.  Returns
+ * whether its memory was kept.
+ */
+static bool kev_work_one(struct kev_request *req, struct kev_request **next)
 {
-	struct kev_request *next = NULL;
 	struct kev_user *user = kev_user_of(req);
 	struct kev_lane *lane = req->lane;
 	ssize_t res = -ECANCELED;
+	bool kept;
 
+	*next = NULL;
 	kev_work_reachable(req, current);
 	if (kev_request_begin(req))
 		res = kev_work_as_submitter(req);
 	kev_work_reachable(req, NULL);
 	if (!req->next) {
 		kev_lane_leave(user, lane);
-		kev_request_performed(req, res, NULL);
-		return NULL;
+		return kev_request_performed(req, res, NULL);
 	}
-	kev_request_performed(req, res, &next);
-	if (kev_work_inherit(next, lane))
-		return next;
+	kept = kev_request_performed(req, res, next);
+	if (kev_work_inherit(*next, lane))
+		return kept;
 	kev_lane_leave(user, lane);
-	if (next)
-		kev_request_queue(next);
-	return NULL;
+	if (*next)
+		kev_request_queue(*next);
+	*next = NULL;
+	return kept;
 }
 
 static void kev_work(struct work_struct *work)
 {
-	struct kev_request *req = container_of(work, struct kev_request, work);
+	struct kev_request *first = container_of(work, struct kev_request, work);
+	struct kev_request *req, *next;
+	bool kept;
 
-	if (req->settled) {
-		kev_request_finish(req, true);
+	if (first->settled) {
+		kev_request_finish(first, true);
 		return;
 	}
-	while (req)
-		req = kev_work_one(req);
+	kept = kev_work_one(first, &next);
+	while ((req = next))
+		if (kev_work_one(req, &next))
+			kev_request_unkeep(req);
+	if (kept)
+		kev_request_unkeep(first);
 }
 
 void kev_work_init(struct kev_user *user)
