@@ -141,16 +141,22 @@ inline unsigned ring_view::available(std::uint64_t first) const noexcept {
 /// fails and the copy is forgotten.
 inline void ring_view::copy(std::uint64_t first,
                             std::span<event> out) const noexcept {
-    const auto load = [](const __u64 &word) noexcept {
-        return std::atomic_ref(const_cast<__u64 &>(word))
-            .load(std::memory_order_relaxed);
-    };
+    static_assert(sizeof(event) == sizeof(slot_words) &&
+                  sizeof(event) == 4 * sizeof(__u64));
+    const auto *slots = slots_;
+    const auto mask = entries_ - 1;
     for (auto &copied : out) {
-        const auto &slot = slots_[first++ & (entries_ - 1)];
-        const __u64 words[] = {load(slot[0]), load(slot[1]), load(slot[2]),
-                               load(slot[3])};
-        static_assert(sizeof(words) == sizeof(copied));
-        std::memcpy(&copied, words, sizeof(words));
+        const auto &slot = slots[first++ & mask];
+        auto *const to = reinterpret_cast<std::byte *>(&copied);
+        const auto copy_word = [&](unsigned i) noexcept {
+            const auto word = std::atomic_ref(const_cast<__u64 &>(slot[i]))
+                                  .load(std::memory_order_relaxed);
+            std::memcpy(to + i * sizeof(word), &word, sizeof(word));
+        };
+        copy_word(0);
+        copy_word(1);
+        copy_word(2);
+        copy_word(3);
     }
 }
 
