@@ -179,7 +179,7 @@ void kevent_worker::on_peer(peer &who, const event &news) {
         return;
     if (who.id == 0)
         adopt(who, news.id);
-    if (who.talk.file().reading() && (news.events & (EPOLLHUP | EPOLLERR)) != 0)
+    if ((news.events & (EPOLLHUP | EPOLLERR)) != 0 && who.talk.file().reading())
         return close(who);
     go_on(who, who.talk.ready((news.events & hangup_events) != 0));
 }
@@ -189,11 +189,16 @@ void kevent_worker::adopt(peer &who, std::uint64_t id) {
     counts_.adopted++;
 }
 
-void kevent_worker::go_on(peer &who, connection::next what) {
-    if (draining_ && what == connection::next::wait)
-        what = who.talk.wind_down();
+/// The server is to end: what follows that answer?
+connection::next kevent_worker::hurry(peer &who, connection::next what) const {
     if (forced_)
-        what = connection::next::close;
+        return connection::next::close;
+    return what == connection::next::wait ? who.talk.wind_down() : what;
+}
+
+void kevent_worker::go_on(peer &who, connection::next what) {
+    if (draining_)
+        what = hurry(who, what);
     if (what != connection::next::close &&
         (who.talk.sending() || who.buffer_link::is_linked()))
         read_on(who);

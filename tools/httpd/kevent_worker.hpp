@@ -168,6 +168,7 @@ private:
     void on_peer(peer &who, const kevent::event &news);
     void adopt(peer &who, std::uint64_t id);
     void go_on(peer &who, connection::next what);
+    connection::next hurry(peer &who, connection::next what) const;
     void close(peer &who);
     void bury(peer &who);
 
