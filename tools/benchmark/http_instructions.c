@@ -10,13 +10,13 @@
  * Run under tools/vm --icount by http.py, which makes the directory that they serve.
  *
  * In the bracket: the client sends a request of 37 bytes on each of 64 connections,
- * then receives the 64 responses, of a file of 1 KiB from the page cache; 8 times
+ * then receives the 64 responses, of a file of 1 KiB from the page cache; 48 times
  * over, without a pause, all of it warm.  Client and server are single threads on the
  * one CPU that do not preempt each other (SCHED_BATCH), so that a server finds 64
  * requests at a time, as under wrk.  The event systems' share is a hundredth of the
- * whole, and that varies by a thousandth with the ticks, with RCU's callbacks and
- * with where things lie in memory: so the median of several brackets, and the servers
- * are started anew for some of them.
+ * whole, and that varies with the ticks, with RCU's callbacks and with where things
+ * lie in memory: so a bracket has some fifty ticks, the median of several counts, and
+ * the servers are started anew for some of them.
  */
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -30,15 +30,15 @@
 #include "measure.h"
 
 #define CONNECTIONS 64
-#define TURNS 8
-#define WARM_ROUNDS 3
+#define TURNS 48
+#define WARM_ROUNDS 1
 #define SIZE 1024
 
 enum { LOCKSTEP, EPOLL, IO_URING, KEVENT, SERVERS };
 
 static char *kinds[] = { "lockstep", "epoll", "io_uring" };
 
-static int starts = 3, rounds = 5;
+static int starts = 3, rounds = 3;
 
 static int sockets[CONNECTIONS];
 static size_t response; /* bytes */
