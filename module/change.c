@@ -434,17 +434,23 @@ static long kev_disable(struct kev_queue *q, struct kevent_change *c)
 	return 0;
 }
 
-static long kev_trigger(struct kev_queue *q, struct kevent_change *c)
+static __always_inline long kev_trigger_id(struct kev_queue *q, u64 id, u64 value,
+					    bool merge)
 {
-	struct kev_item *item = kev_item_lock(q, c->id);
+	struct kev_item *item = kev_item_lock(q, id);
 	long ret = -EOPNOTSUPP;
 
 	if (!item)
 		return -ENOENT;
 	if (item->ev.kind == KEVENT_KIND_USER)
-		ret = kev_user_trigger(item, c);
+		ret = kev_user_trigger(item, value, merge);
 	kev_item_unlock(item);
 	return ret;
+}
+
+long kev_trigger(struct kev_queue *q, u64 id, u64 value, bool merge)
+{
+	return kev_trigger_id(q, id, value, merge);
 }
 
 static long kev_ack(struct kev_queue *q, struct kevent_change *c)
@@ -497,7 +503,7 @@ static long kev_change_source(struct kev_queue *q, struct kevent_change *c)
 	case KEVENT_OP_TRIGGER:
 		if (!kev_plain(c, KEVENT_NOMERGE, KEV_USES_VALUE))
 			break;
-		return kev_trigger(q, c);
+		return kev_trigger_id(q, c->id, c->value, !(c->flags & KEVENT_NOMERGE));
 	case KEVENT_OP_ACK:
 		return kev_plain(c, 0, 0) ? kev_ack(q, c) : -EINVAL;
 	case KEVENT_OP_CANCEL:

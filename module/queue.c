@@ -281,6 +281,15 @@ static long kev_ioctl_buffers(struct kev_queue *q, void *arg, void __user *uarg)
 	return b->done ?: ret;
 }
 
+static long kev_ioctl_trigger(struct kev_queue *q, void *arg, void __user *uarg)
+{
+	const struct kevent_trigger *t = arg;
+
+	if (t->flags & ~KEVENT_NOMERGE)
+		return -EINVAL;
+	return kev_trigger(q, t->id, t->value, !t->flags);
+}
+
 /**
  * struct kev_ioctl - one row for each ioctl
  * @handle: gets a copy of the argument, and stores what it returns in the caller's
@@ -304,6 +313,8 @@ static const struct kev_ioctl kev_ioctls[] = {
 					    sizeof(struct kevent_get) },
 	[_IOC_NR(KEVENT_IOC_BUFFERS)] = { kev_ioctl_buffers,
 					  sizeof(struct kevent_buffers) },
+	[_IOC_NR(KEVENT_IOC_TRIGGER)] = { kev_ioctl_trigger,
+					  sizeof(struct kevent_trigger) },
 };
 
 union kev_arg {
@@ -311,6 +322,7 @@ union kev_arg {
 	struct kevent_changes changes;
 	struct kevent_get get;
 	struct kevent_buffers buffers;
+	struct kevent_trigger trigger;
 };
 
 static int kev_arg_fetch_slow(union kev_arg *arg, u32 known, const void __user *from)

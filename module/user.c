@@ -44,22 +44,22 @@ static bool kev_outstanding(struct kev_item *item)
 }
 
 /* CONTEXT: ring->lock.  A disabled source reports it when it is enabled. */
-long kev_user_trigger(struct kev_item *item, const struct kevent_change *c)
+long kev_user_trigger(struct kev_item *item, u64 value, bool merge)
 {
-	s64 value = c->value;
+	s64 sum = value;
 
-	if (c->value > S64_MAX)
+	if (value > S64_MAX)
 		return -EINVAL;
-	if (c->flags & KEVENT_NOMERGE && kev_outstanding(item))
+	if (!merge && kev_outstanding(item))
 		return -EAGAIN;
 	if (!(item->flags & KEV_LATEST) &&
-	    check_add_overflow(item->ev.result, value, &value))
+	    check_add_overflow(item->ev.result, sum, &sum))
 		return -EOVERFLOW;
 	if (!(item->flags & (KEV_LEVEL | KEV_DISABLED))) {
-		kev_value(item, c->value);
+		kev_value(item, value);
 		return 0;
 	}
-	item->ev.result = value;
+	item->ev.result = sum;
 	if (item->where != KEV_PENDING && item->where != KEV_MERGING)
 		item->flags |= KEV_SET;
 	if (!(item->flags & KEV_DISABLED))

@@ -83,6 +83,11 @@ static const struct abi_row abi_rows[] = {
 	SIZE(kevent_buffer),
 	FIELD(kevent_buffer, addr),
 	FIELD(kevent_buffer, len),
+	SIZE(kevent_trigger),
+	FIELD(kevent_trigger, size),
+	FIELD(kevent_trigger, flags),
+	FIELD(kevent_trigger, id),
+	FIELD(kevent_trigger, value),
 	SIZE(kevent_buffers),
 	FIELD(kevent_buffers, size),
 	FIELD(kevent_buffers, flags),
@@ -166,6 +171,7 @@ static const struct abi_row abi_rows[] = {
 	NUMBER(KEVENT_IOC_CHANGE),
 	NUMBER(KEVENT_IOC_GETEVENTS),
 	NUMBER(KEVENT_IOC_BUFFERS),
+	NUMBER(KEVENT_IOC_TRIGGER),
 };
 
 #define ABI_ROWS (sizeof(abi_rows) / sizeof(abi_rows[0]))

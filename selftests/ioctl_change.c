@@ -495,6 +495,67 @@ TEST_F(change, too_many)
 	EXPECT_EQ(0, c.result);
 }
 
+/* KEVENT_IOC_TRIGGER posts what TRIGGER does. */
+TEST_F(change, trigger_call)
+{
+	uint64_t id = self->b.ids[USER_ID];
+	struct ukevent ev;
+
+	EXPECT_EQ(0, trigger_call(self->fd, id, 7, KEVENT_NOMERGE));
+	EXPECT_EQ(-EAGAIN, trigger_call(self->fd, id, 8, KEVENT_NOMERGE));
+	EXPECT_EQ(0, trigger_flags(self->fd, id, 9, 0));
+	ASSERT_EQ(1, get_one(self->fd, &ev));
+	EXPECT_EQ(id, ev.id);
+	EXPECT_EQ(3, ev.cookie);
+	EXPECT_EQ(7, ev.result);
+	ASSERT_EQ(1, get_one(self->fd, &ev));
+	EXPECT_EQ(9, ev.result);
+}
+
+/* And fails where TRIGGER does. */
+TEST_F(change, trigger_call_bad)
+{
+	uint64_t id = self->b.ids[USER_ID];
+
+	EXPECT_EQ(-ENOENT, trigger_call(self->fd, 0, 0, 0));
+	EXPECT_EQ(-ENOENT, trigger_call(self->fd, id + (1ULL << 40), 0, 0));
+	EXPECT_EQ(-EOPNOTSUPP, trigger_call(self->fd, self->b.ids[FILE_ID], 0, 0));
+	EXPECT_EQ(-EOPNOTSUPP, trigger_call(self->fd, self->b.ids[TIMER_ID], 0, 0));
+	EXPECT_EQ(-EINVAL, trigger_call(self->fd, id, 1ULL << 63, 0));
+	EXPECT_EQ(-EINVAL, trigger_call(self->fd, id, 0, KEVENT_ONESHOT));
+	EXPECT_EQ(-EINVAL, trigger_call(self->fd, id, 0, 1U << 31));
+	EXPECT_EQ(0, get_now(self->fd));
+	ASSERT_EQ(0, trigger_call(self->fd, id, INT64_MAX, 0));
+	ASSERT_EQ(0, trigger_call(self->fd, id, INT64_MAX, 0));
+	EXPECT_EQ(-EOVERFLOW, trigger_call(self->fd, id, 1, 0));
+}
+
+/* Its argument, as others: sizes, bad addresses, no queue. */
+TEST_F(change, trigger_call_argument)
+{
+	struct { struct kevent_trigger t; uint64_t more; } a = {
+		.t = { .size = sizeof(a.t) - 1, .id = self->b.ids[USER_ID] },
+	};
+	int fd = open(KEVENT_DEVICE, O_RDWR);
+	char *edge = edge_of_mapping();
+
+	EXPECT_EQ(-EINVAL, ioc(self->fd, KEVENT_IOC_TRIGGER, &a));
+	a.t.size = sizeof(a);
+	EXPECT_EQ(0, ioc(self->fd, KEVENT_IOC_TRIGGER, &a));
+	a.more = 1;
+	EXPECT_EQ(-E2BIG, ioc(self->fd, KEVENT_IOC_TRIGGER, &a));
+	a.t.size = sizeof(a.t);
+	EXPECT_EQ(-EBADFD, ioc(fd, KEVENT_IOC_TRIGGER, &a));
+	EXPECT_EQ(0, ioc(self->fd, KEVENT_IOC_TRIGGER, &a));
+	EXPECT_EQ(-EFAULT, ioc(self->fd, KEVENT_IOC_TRIGGER, NULL));
+	EXPECT_EQ(-EFAULT, ioc(self->fd, KEVENT_IOC_TRIGGER, edge));
+	memcpy(edge - 16, &a, 16);
+	EXPECT_EQ(-EFAULT, ioc(self->fd, KEVENT_IOC_TRIGGER, edge - 16));
+	memcpy(edge - sizeof(a.t) - 1, &a, sizeof(a.t));
+	EXPECT_EQ(0, ioc(self->fd, KEVENT_IOC_TRIGGER, edge - sizeof(a.t) - 1));
+	close(fd);
+}
+
 /* The limit itself works. */
 TEST_F(change, most)
 {

@@ -299,9 +299,19 @@ kt int trigger_flags(int fd, uint64_t id, uint64_t value, uint32_t flags)
 	return change(fd, &c);
 }
 
+/* The same by the call for one. */
+kt int trigger_call(int fd, uint64_t id, uint64_t value, uint32_t flags)
+{
+	struct kevent_trigger t = {
+		.size = sizeof(t), .flags = flags, .id = id, .value = value,
+	};
+
+	return ioc(fd, KEVENT_IOC_TRIGGER, &t);
+}
+
 kt int trigger(int fd, uint64_t id, uint64_t value)
 {
-	return trigger_flags(fd, id, value, 0);
+	return trigger_call(fd, id, value, 0);
 }
 
 kt int modify_file(int fd, uint64_t id, uint32_t events, uint32_t flags,

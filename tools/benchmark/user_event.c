@@ -7,8 +7,9 @@
  * space.
  *
  *   kevent    an array of TRIGGER, into which the values are filled each time (the kernel
- *             leaves the rest as it is), and one KEVENT_IOC_CHANGE; collected from the
- *             mapped ring in place.  Each event carries a value
+ *             leaves the rest as it is), and one KEVENT_IOC_CHANGE; for one event
+ *             KEVENT_IOC_TRIGGER; collected from the mapped ring in place.  Each event
+ *             carries a value
  *   epoll     a write to each eventfd, then one epoll_wait.  Edge-triggered, so that
  *             the eventfds need not be read: their counters just grow.  A reader that
  *             wants the value reads each; that is epoll_with_value
@@ -54,25 +55,39 @@ static struct kevent_map map;
 static struct kevent_view view;
 static struct kevent_change changes[MOST];
 
-static void by_kevent(void)
+static void collect(void)
 {
-	struct kevent_changes arg = {
-		.size = sizeof(arg), .changes = (uintptr_t)changes, .nr = batch,
-	};
 	const struct ukevent *ev;
 	int left = batch, n;
 
-	for (int i = 0; i < batch; i++)
-		changes[i].value = (__u64)i + 1;
-	must(ioctl(queue, KEVENT_IOC_CHANGE, &arg) == batch, "KEVENT_IOC_CHANGE");
 	for (; left; left -= n) {
 		n = (int)kevent_view_peek(&view, &ev);
 		for (int i = 0; i < n; i++)
 			must(ev[i].result == batch - left + i + 1, "event");
 		must(n && kevent_view_claim(&view, (unsigned int)n), "claim");
 	}
+}
+
+static void by_kevent(void)
+{
+	struct kevent_changes arg = {
+		.size = sizeof(arg), .changes = (uintptr_t)changes, .nr = batch,
+	};
+
+	for (int i = 0; i < batch; i++)
+		changes[i].value = (__u64)i + 1;
+	must(ioctl(queue, KEVENT_IOC_CHANGE, &arg) == batch, "KEVENT_IOC_CHANGE");
+	collect();
 	for (int i = 0; i < batch; i++)
 		must(!changes[i].result, "trigger");
+}
+
+static void by_kevent_single(void)
+{
+	struct kevent_trigger arg = { .size = sizeof(arg), .id = changes[0].id, .value = 1 };
+
+	must(!ioctl(queue, KEVENT_IOC_TRIGGER, &arg), "KEVENT_IOC_TRIGGER");
+	collect();
 }
 
 static void open_kevent(void)
@@ -177,7 +192,7 @@ static void row(const char *name, int size)
 	double kevent, epoll, with_value, plain, uring;
 
 	batch = size;
-	kevent = cost(by_kevent);
+	kevent = cost(size == 1 ? by_kevent_single : by_kevent);
 	epoll = cost(by_epoll);
 	with_value = cost(by_epoll_with_value);
 	uring = plain = cost_of_uring(0, 0);
