@@ -158,6 +158,16 @@ result<std::uint64_t> queue::submit(const request &what) const noexcept {
     return id_of(*this, what);
 }
 
+result<int> queue::trigger(std::uint64_t id,
+                           std::int64_t value) const noexcept {
+    kevent_trigger argument{};
+    argument.size = sizeof(argument);
+    argument.id = id;
+    argument.value = static_cast<__u64>(value);
+    const int error = system_->ioctl(fd_, KEVENT_IOC_TRIGGER, &argument);
+    return error < 0 ? result<int>(errno_code(-error)) : result<int>(error);
+}
+
 result<unsigned>
 queue::register_buffers(std::span<const std::span<std::byte>> memory,
                         std::uint32_t first) const noexcept {

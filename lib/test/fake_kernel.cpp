@@ -897,6 +897,13 @@ int fake_kernel::ioctl(int fd, unsigned long request, void *argument) noexcept {
         time_ += cost_;
         return get(guard, *queue, *static_cast<kevent_get *>(argument));
     }
+    if (request == KEVENT_IOC_TRIGGER) {
+        const auto &what = *static_cast<kevent_trigger *>(argument);
+        change entry =
+            kevent::trigger(what.id, static_cast<std::int64_t>(what.value));
+        entry.flags = what.flags;
+        return change_one(*queue, entry);
+    }
     if (request == KEVENT_IOC_BUFFERS)
         return register_buffers(*queue,
                                 *static_cast<kevent_buffers *>(argument));

@@ -165,9 +165,7 @@ public:
     }
     /// Triggers a user event.
     result<int> trigger(std::uint64_t id,
-                        std::int64_t value = 1) const noexcept {
-        return change(kevent::trigger(id, value));
-    }
+                        std::int64_t value = 1) const noexcept;
     /// Takes back a level timer or level user event.
     result<int> acknowledge(std::uint64_t id) const noexcept {
         return change(kevent::acknowledge(id));
