@@ -400,7 +400,7 @@ static long kev_remove(struct kev_queue *q, struct kevent_change *c)
 	ret = kev_remove_id(q, c->id, file);
 	fput(file);
 	if (ret >= 0)
-		kev_close_fd(c->fd);
+		close_fd(c->fd);
 	return ret;
 }
 

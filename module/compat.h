@@ -20,17 +20,9 @@
 #include <linux/uio.h>
 #include <linux/version.h>
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 10, 0)
-#error "kevent supports Linux 5.10 and newer"
-#endif
-
-#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 11, 0)
-static inline int kev_close_fd(unsigned int fd)
-{
-	return __close_fd(current->files, fd);
-}
-#else
-#define kev_close_fd close_fd
+/* Oldest that was tried; its close_fd() is not in all that are called 5.10. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 10, 223)
+#error "kevent supports Linux 5.10.223 and newer"
 #endif
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
