@@ -110,6 +110,7 @@ struct zoo_waker {
 	struct hrtimer timer;
 	struct irq_work work;
 	struct completion done;
+	spinlock_t lock; /* held in POLLZOO_ATOMIC */
 };
 
 static void zoo_wake_once(struct zoo *z, const struct pollzoo_wake *w)
@@ -176,9 +177,10 @@ static void zoo_wake_in(struct zoo_waker *k)
 		zoo_wake_all(k);
 		break;
 	case POLLZOO_ATOMIC:
-		local_irq_save(flags);
+		/* As other wakers: interrupts are off, but on PREEMPT_RT. */
+		spin_lock_irqsave(&k->lock, flags);
 		zoo_wake_all(k);
-		local_irq_restore(flags);
+		spin_unlock_irqrestore(&k->lock, flags);
 		break;
 	case POLLZOO_SOFTIRQ:
 		zoo_start_timer(k, HRTIMER_MODE_REL_SOFT);
@@ -205,6 +207,7 @@ static long zoo_wake(struct zoo *z, void __user *arg)
 		return -ENOMEM;
 	k->zoo = z;
 	init_completion(&k->done);
+	spin_lock_init(&k->lock);
 	init_irq_work(&k->work, zoo_irq_work);
 	if (copy_from_user(&k->what, arg, sizeof(k->what)))
 		result = -EFAULT;
