@@ -16,8 +16,8 @@
 #include <linux/poll.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
-#include <linux/version.h>
 
+#include "../../module/compat.h"
 #include "pollzoo.h"
 
 #ifndef POLLFREE
@@ -157,12 +157,7 @@ static void zoo_irq_work(struct irq_work *work)
 
 static void zoo_start_timer(struct zoo_waker *k, enum hrtimer_mode mode)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
 	hrtimer_setup(&k->timer, zoo_timer, CLOCK_MONOTONIC, mode);
-#else
-	hrtimer_init(&k->timer, CLOCK_MONOTONIC, mode);
-	k->timer.function = zoo_timer;
-#endif
 	hrtimer_start(&k->timer, ns_to_ktime(1000), mode);
 	wait_for_completion(&k->done);
 	hrtimer_cancel(&k->timer);
