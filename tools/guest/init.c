@@ -191,6 +191,7 @@ struct config {
 	char *ko;		/* the module under test, or NULL */
 	char *ko_arguments;
 	char *window;		/* "ROWS COLUMNS" if the command gets a terminal */
+	bool foreign;		/* another architecture than the host's */
 	bool network;
 	bool keep_module;
 	bool check_leaks;
@@ -204,6 +205,7 @@ static struct config read_config(void)
 		.ko = read_line("/config/ko"),
 		.ko_arguments = read_line("/config/ko-arguments"),
 		.window = read_line("/config/window"),
+		.foreign = !access("/config/foreign", F_OK),
 		.network = !access("/config/network", F_OK),
 		.keep_module = !access("/config/keep-module", F_OK),
 		.check_leaks = !access("/config/check-leaks", F_OK),
@@ -318,20 +320,31 @@ static int open_port(const char *wanted, int flags)
 	return -1;
 }
 
-static void make_root(void)
+/*
+ * The host's files may change between runs, not during one: that is what
+ * cache=loose asks for, and it is several times faster.
+ */
+static void mount_shared(const char *tag, const char *target)
 {
-	/*
-	 * The host's files may change between runs, not during one: that is
-	 * what cache=loose asks for, and it is several times faster.
-	 */
-	must_mount("host", "/lower", "9p", MS_RDONLY,
+	must_mount(tag, target, "9p", MS_RDONLY,
 		   "trans=virtio,version=9p2000.L,cache=loose,access=any,msize=500000");
+}
+
+static void make_root(bool foreign)
+{
+	char options[256];
+
+	mount_shared("host", "/lower");
+	/* Programs of this architecture hide the host's of the same name. */
+	if (foreign)
+		mount_shared("foreign", "/foreign");
 	must_mount("tmpfs", "/upper", "tmpfs", 0, "mode=0755,size=75%");
 	if (mkdir("/upper/data", 0755) || mkdir("/upper/work", 0755))
 		die("preparing the overlay: %m");
-	must_mount("overlay", "/root", "overlay", 0,
-		   "lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work,"
-		   "metacopy=off,index=off,xino=off");
+	snprintf(options, sizeof(options),
+		 "lowerdir=%s/lower,upperdir=/upper/data,workdir=/upper/work,"
+		 "metacopy=off,index=off,xino=off", foreign ? "/foreign:" : "");
+	must_mount("overlay", "/root", "overlay", 0, options);
 }
 
 /* The host's own /proc, /sys, /dev and /run must never show. */
@@ -929,7 +942,7 @@ int main(void)
 		die("/dev/kmsg: %m");
 
 	config = read_config();
-	make_root();
+	make_root(config.foreign);
 	enter_root();
 	mount_the_rest();
 	bind_modules(config.modules);
