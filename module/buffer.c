@@ -73,7 +73,7 @@ static void kev_buffer_work(struct work_struct *work)
 void kev_buffer_put(struct kev_buffer *b)
 {
 	if (b && refcount_dec_and_test(&b->refs))
-		queue_rcu_work(system_unbound_wq, &b->work);
+		queue_rcu_work(system_dfl_wq, &b->work);
 }
 
 /* The registered buffer @number with a reference, or NULL. */

@@ -19,6 +19,7 @@
 #include <linux/sched/mm.h>
 #include <linux/uio.h>
 #include <linux/version.h>
+#include <linux/workqueue.h>
 
 /* Oldest that was tried; its close_fd() is not in all that are called 5.10. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(5, 10, 223)
@@ -41,6 +42,11 @@ static inline void hrtimer_setup(struct hrtimer *timer,
 	hrtimer_init(timer, clock, mode);
 	timer->function = function;
 }
+#endif
+
+/* Newer kernels have the old name still, and complain when it is used. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#define system_dfl_wq system_unbound_wq
 #endif
 
 /* Some kernels zero what is on the stack, unless told that it is set before use. */
