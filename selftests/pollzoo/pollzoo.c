@@ -92,7 +92,7 @@ static __poll_t zoo_poll(struct file *file, poll_table *wait)
 	u32 turn = atomic_inc_return(&z->polls);
 	u32 mask;
 
-	if (wait && !poll_does_not_wait(wait))
+	if (wait && wait->_qproc)
 		zoo_poll_wait(z, file, wait, flags,
 			      flags & POLLZOO_ROTATE ? turn : 0);
 	/* What was true before it slept; pairs with whoever stores it. */
