@@ -536,7 +536,7 @@ static int kev_change_fetch(struct kevent_change *c, struct kevent_change __user
 	u64 *to = (u64 *)c;
 
 	BUILD_BUG_ON(sizeof(*c) != 8 * sizeof(u64));
-	if (!user_access_begin(from, sizeof(*from)))
+	if (!kev_access_begin(from, sizeof(*from)))
 		return -EFAULT;
 	unsafe_get_user(to[0], &word[0], fault);
 	unsafe_get_user(to[1], &word[1], fault);
@@ -556,7 +556,7 @@ fault:
 static int kev_change_answer(struct kevent_change __user *to,
 			     const struct kevent_change *c)
 {
-	if (!user_access_begin(to, sizeof(*to)))
+	if (!kev_access_begin(to, sizeof(*to)))
 		return -EFAULT;
 	unsafe_put_user(c->id, &to->id, fault);
 	unsafe_put_user(c->result, &to->result, fault);

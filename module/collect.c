@@ -222,7 +222,7 @@ static int kev_store_swept(struct ukevent __user *to, const struct ukevent *ev, 
 	u64 __user *out = (u64 __user *)to;
 	const u64 *word = (const u64 *)ev, *end = word + n * 4;
 
-	if (!user_access_begin(to, n * sizeof(*to)))
+	if (!kev_access_begin(to, n * sizeof(*to)))
 		return -EFAULT;
 	for (; word < end; word += 4, out += 4) {
 		unsafe_put_user(word[0], &out[0], fault);
@@ -270,7 +270,7 @@ static u32 kev_store_events(struct kev_ring *r, u64 head, u32 n,
 	u64 __user *out = (u64 __user *)to;
 	u32 i = 0;
 
-	if (!user_access_begin(to, n * sizeof(*to)))
+	if (!kev_access_begin(to, n * sizeof(*to)))
 		return 0;
 	for (; i < n; i++, out += 4) {
 		u64 __ring *slot = r->slots + ((head + i) & r->mask) * 4;

@@ -61,6 +61,7 @@
 #define _KEV_H
 
 #include <linux/bvec.h>
+#include <linux/fault-inject-usercopy.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/hrtimer.h>
@@ -89,6 +90,10 @@ struct kev_request;
 #endif
 #define kev_load(p) READ_ONCE(*(typeof(*(p)) __force *)(p))
 #define kev_store(p, v) WRITE_ONCE(*(typeof(*(p)) __force *)(p), v)
+
+/* Fails where fail_usercopy says so, which knows only copy_from_user() and the like. */
+#define kev_access_begin(p, size)                                                      \
+	(!should_fail_usercopy() && user_access_begin(p, size))
 
 /* item->where: the list that item->node is on */
 enum {

@@ -244,7 +244,7 @@ static long kev_ioctl_change(struct kev_queue *q, void *arg, void __user *uarg)
 
 static int kev_get_answer(struct kevent_get __user *to, u32 nr, u32 changes_done)
 {
-	if (!user_access_begin(to, sizeof(*to)))
+	if (!kev_access_begin(to, sizeof(*to)))
 		return -EFAULT;
 	unsafe_put_user(nr, &to->nr, fault);
 	unsafe_put_user(changes_done, &to->changes_done, fault);
@@ -345,7 +345,7 @@ static int kev_arg_fetch(union kev_arg *arg, u32 known, const void __user *from)
 	u64 *to = (u64 *)arg;
 	u32 size, i;
 
-	if ((uintptr_t)from % sizeof(*to) || !user_access_begin(from, known))
+	if ((uintptr_t)from % sizeof(*to) || !kev_access_begin(from, known))
 		return kev_arg_fetch_slow(arg, known, from);
 	unsafe_get_user(size, (const u32 __user *)from, slow);
 	if (unlikely(size != known))
