@@ -161,10 +161,14 @@ static int kev_items_extend(struct kev_items *t)
 
 static int kev_items_grow(struct kev_queue *q)
 {
+	bool full;
 	int ret = 0;
 
 	mutex_lock(&q->setup);
-	if (READ_ONCE(q->items.free) == KEV_NO_SLOT) /* nobody else was faster */
+	spin_lock(&q->items.lock);
+	full = q->items.free == KEV_NO_SLOT; /* nobody else was faster */
+	spin_unlock(&q->items.lock);
+	if (full)
 		ret = kev_items_extend(&q->items);
 	mutex_unlock(&q->setup);
 	return ret;

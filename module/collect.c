@@ -112,7 +112,7 @@ static void kev_settle_unready(struct kev_item *item)
 {
 	if (item->where == KEV_READY && !(item->flags & KEV_AGAIN)) {
 		kev_unlist(item);
-		item->ring->nr_ready--;
+		kev_set_ready(item->ring, item->ring->nr_ready - 1);
 	}
 	if (item->where == KEV_NOWHERE && !item->busy)
 		kev_level_clear(item);
@@ -159,7 +159,7 @@ static void kev_poll_each(const struct kev_batch *b, __poll_t *bits)
 		struct kev_item *item = b->item[i];
 
 		if (unlikely(item->ev.kind != KEVENT_KIND_FILE)) {
-			bits[i] = kev_value_poll(item);
+			bits[i] = 0; /* kev_settle() looks, under the lock */
 			continue;
 		}
 		table._key = (__force __poll_t)READ_ONCE(item->events);
@@ -209,7 +209,7 @@ static void kev_take_ready(struct kev_ring *r, struct kev_batch *b, u32 max)
 	}
 	if (b->n && b->item[0]->flags & KEV_SLEEPY) {
 		kev_unlist(b->item[0]);
-		r->nr_ready--;
+		kev_set_ready(r, r->nr_ready - 1);
 	} else if (b->n) {
 		list_bulk_move_tail(&r->ready, &b->item[0]->node,
 				    &b->item[b->n - 1]->node);
@@ -386,7 +386,8 @@ static int kev_gather(struct kev_call *call)
 
 	if (call->ring)
 		return kev_gather_ring(call->ring, call);
-	first = q->next++;
+	first = READ_ONCE(q->next);
+	WRITE_ONCE(q->next, first + 1); /* two calls may begin with the same */
 	for (i = 0; i < q->nr_rings && !ret; i++)
 		ret = kev_gather_ring(q->rings[(first + i) % q->nr_rings], call);
 	return ret;

@@ -375,6 +375,13 @@ int kev_wait(struct kev_queue *q, struct kev_ring *r, u32 min, ktime_t deadline,
 void kev_pass_on(struct kev_queue *q, struct kev_ring *r);
 void kev_poll_work(struct irq_work *work);
 
+/* Also read without the lock, as @head, @tail, @nr_pending and @nr_stale are. */
+static inline void kev_set_ready(struct kev_ring *r, u32 n)
+{
+	lockdep_assert_held(&r->lock);
+	WRITE_ONCE(r->nr_ready, n);
+}
+
 /* Wakes whoever waits for @r.  @news: words of the ring have changed. */
 static inline void kev_wake(struct kev_ring *r, bool news)
 {
@@ -397,7 +404,7 @@ static __always_inline void kev_ring_put(struct kev_ring *r, struct kev_item *it
 	kev_store(&slot[2], image[2]);
 	kev_store(&slot[3], image[3]);
 	item->pos = tail++;
-	r->tail = tail;
+	WRITE_ONCE(r->tail, tail);
 	smp_store_release((u64 __force *)&r->shared->tail, tail);
 }
 

@@ -411,7 +411,8 @@ static void kev_chain_next(struct kev_request *next, bool ok,
 	unsigned long flags;
 
 	spin_lock_irqsave(&r->lock, flags);
-	next->cancelled |= !ok;
+	if (!ok)
+		WRITE_ONCE(next->cancelled, true);
 	if (heir)
 		*heir = next;
 	else
@@ -1644,7 +1645,7 @@ void kev_submission_end(struct kev_submission *s)
  */
 static bool kev_cancel_one(struct kev_request *req, bool *interrupt)
 {
-	req->cancelled = true;
+	WRITE_ONCE(req->cancelled, true); /* kev_result() has no lock */
 	*interrupt = false;
 	switch (req->state) {
 	case KEV_REQ_WAITING:
@@ -1838,7 +1839,7 @@ void kev_request_abandon(struct kev_file *f)
 
 	spin_lock_irq(&r->lock);
 	if (req->state == KEV_REQ_WAITING) {
-		req->cancelled = true;
+		WRITE_ONCE(req->cancelled, true);
 		kev_work_queue(req);
 	}
 	spin_unlock_irq(&r->lock);

@@ -32,7 +32,7 @@ u64 kev_ring_head(struct kev_ring *r)
 
 	lockdep_assert_held(&r->lock);
 	if (head - r->head <= r->tail - r->head)
-		r->head = head;
+		WRITE_ONCE(r->head, head);
 	return r->head;
 }
 
@@ -59,7 +59,7 @@ static bool kev_ring_room(struct kev_ring *r)
 
 static void kev_set_pending(struct kev_ring *r, u32 n)
 {
-	r->nr_pending = n;
+	WRITE_ONCE(r->nr_pending, n);
 	if (n)
 		r->attention |= KEV_BACKLOG;
 	else
@@ -75,7 +75,7 @@ static void kev_set_hint(struct kev_ring *r, u32 n)
 
 static void kev_set_stale(struct kev_ring *r, u32 n)
 {
-	r->nr_stale = n;
+	WRITE_ONCE(r->nr_stale, n);
 	kev_store(&r->shared->need_enter, n);
 }
 
@@ -340,7 +340,7 @@ void kev_level_mark(struct kev_item *item)
 	if (news) {
 		item->where = KEV_READY;
 		list_add_tail(&item->node, &r->ready);
-		r->nr_ready++;
+		kev_set_ready(r, r->nr_ready + 1);
 	}
 	kev_wake(r, news);
 }
@@ -396,7 +396,7 @@ void kev_quiet(struct kev_item *item)
 	if (item->where == KEV_PENDING || item->where == KEV_MERGING)
 		kev_set_pending(r, r->nr_pending - 1);
 	else if (item->where == KEV_READY)
-		r->nr_ready--;
+		kev_set_ready(r, r->nr_ready - 1);
 	if (item->flags & KEV_STALE)
 		kev_unstale(item);
 	kev_level_clear(item);
@@ -464,8 +464,8 @@ static void kev_ring_fill_header(struct kev_ring *r, u32 entries)
 	kev_store(&s->slots_offset, offset);
 	r->slots = (u64 __ring *)((char __ring *)s + offset);
 
-	r->head = start_position;
-	r->tail = start_position;
+	r->head = READ_ONCE(start_position);
+	r->tail = r->head;
 	kev_store(&s->tail, r->tail);
 	kev_store(&r->claim->head, r->head);
 }

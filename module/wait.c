@@ -188,8 +188,11 @@ static u64 kev_enlist_any(struct kev_queue *q, struct kev_waiter *w)
 	kev_list(&q->waiters, w);
 	spin_unlock_irq(&q->wait);
 	for (i = 0; i < q->nr_rings; i++) {
-		/* Taken back only under q->wait, and while nobody is listed. */
-		if (READ_ONCE(q->rings[i]->attention) & KEV_ANY_SLEEPER)
+		/*
+		 * Taken back only under q->wait, and while nobody is listed, so
+		 * that it stays if it is there; other bits may change meanwhile.
+		 */
+		if (data_race(q->rings[i]->attention) & KEV_ANY_SLEEPER)
 			continue;
 		spin_lock_irq(&q->rings[i]->lock);
 		q->rings[i]->attention |= KEV_ANY_SLEEPER;

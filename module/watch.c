@@ -169,7 +169,7 @@ static void kev_watch_close(struct kev_file *f, unsigned int n)
 
 	for (; n--; f = next) {
 		next = kev_watch_next(f);
-		if (f->item.flags & KEV_ONCE)
+		if (data_race(f->item.flags) & KEV_ONCE) /* others change, this does not */
 			kev_request_abandon(f);
 		else
 			kev_file_close(f);
