@@ -85,11 +85,10 @@ static void kev_repoll(struct kev_ring *r)
 		if (!b.n)
 			return;
 		/*
-		 * The mark is cleared before the file is polled: a wakeup that
-		 * our poll missed marks it again.  Pairs with the barrier in
-		 * kev_file_wake().
+		 * The mark was cleared, under the lock, before the file is polled: a
+		 * wakeup that this poll misses takes the lock later, and marks it
+		 * again.
 		 */
-		smp_mb();
 		for (i = 0; i < b.n; i++)
 			kev_item_done(b.item[i], kev_file_kind.poll(b.item[i]));
 		cond_resched();

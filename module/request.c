@@ -654,8 +654,6 @@ static int kev_request_wake(wait_queue_entry_t *wait, unsigned int mode, int syn
 	if (got && !(got & (f->item.events | (__force u32)POLLFREE)))
 		return 0;
 	spin_lock_irqsave(&r->lock, flags);
-	/* Pairs with smp_mb() in kev_ready_transfer(). */
-	smp_mb__after_spinlock();
 	if (req->state == KEV_REQ_WAITING)
 		kev_work_queue(req);
 	else
@@ -714,8 +712,7 @@ static ssize_t kev_ready_transfer(struct kev_request *req)
 		if (ready < 0)
 			return ready == -EAGAIN ? -ENOSPC : ready;
 	} else {
-		/* woken was cleared; pairs with the barrier in kev_request_wake() */
-		smp_mb();
+		/* A wakeup that this misses takes the lock later, and sets woken again. */
 		ready = (__force int)kev_poll_file(req->iocb.ki_filp,
 						   req->wait.item.events);
 	}
