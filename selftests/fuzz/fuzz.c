@@ -1135,12 +1135,13 @@ static void collect(const char *map, u32 index, u32 max)
 {
 	const struct kevent_ring *first = (const void *)map;
 	u32 entries = first->entries, i, n;
-	size_t bytes = (4096 + entries * sizeof(struct ukevent) + 4095) & ~4095UL;
+	size_t bytes = first->slots_offset + entries * sizeof(struct ukevent);
 	struct kevent_map m = {
 		.rings = map, .claims = (char *)map + MAP_BYTES / 2,
-		.setup = { .nr_rings = first->nr_rings, .ring_bytes = bytes, .claim_bytes = 4096 },
+		.setup = { .nr_rings = first->nr_rings, .claim_bytes = 4096 },
 	};
 
+	m.setup.ring_bytes = (bytes + 4095) & ~4095UL;
 	if (first->magic != KEVENT_MAGIC || index >= first->nr_rings ||
 	    kevent_ring_at(&m, index)->entries != entries)
 		return;
@@ -1506,7 +1507,8 @@ static void cancel_all(int fd)
 	for (i = 0; i < 2 * IDS; i++) {
 		struct kevent_change c = { .op = KEVENT_OP_CANCEL, .id = ledger->requests[i] };
 
-		if (c.id && kevent_change(fd, &c) < 0 && errno != ENOENT && errno != EALREADY)
+		if (c.id && kevent_change(fd, &c) < 0 && errno != ENOENT &&
+		    errno != EALREADY && errno != EBADFD)
 			broken("cancelling at the end: %m");
 	}
 }
@@ -1539,6 +1541,7 @@ static void reconcile(void)
 			cancel_all(FD_BASE + i);
 	while (!all_told()) {
 		collect_all();
+		usleep(1000);
 		if (now() > limit) {
 			show_stacks();
 			broken("a request has given no event");
