@@ -171,7 +171,8 @@ static void kev_buffers_drop(struct kev_buffer **gone)
 static int kev_buffers_each(struct kev_queue *q, struct kevent_buffers *arg,
 			    struct kev_buffer **gone)
 {
-	struct kevent_buffer __user *from = u64_to_user_ptr(arg->buffers), b;
+	struct kevent_buffer __user *from = u64_to_user_ptr(arg->buffers);
+	struct kevent_buffer b;
 	int ret = 0;
 
 	for (; !ret && arg->done < arg->nr; arg->done += !ret) {

@@ -213,6 +213,7 @@ static __always_inline struct kev_item *kev_item_lock(struct kev_queue *q, u64 i
 }
 
 static void kev_item_unlock(struct kev_item *item)
+	__releases(&item->ring->lock)
 {
 	spin_unlock_irq(&item->ring->lock);
 }
@@ -268,6 +269,7 @@ static int kev_item_insert(struct kev_queue *q, struct kev_item *item, u64 *id)
 
 /* Called with ring->lock, which it drops. */
 static void kev_item_enable(struct kev_item *item)
+	__releases(&item->ring->lock)
 {
 	if (item->ev.kind != KEVENT_KIND_FILE) {
 		kev_item_arm(item);

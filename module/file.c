@@ -250,7 +250,7 @@ static bool kev_file_post_closed(struct kev_item *item)
 	if (item->busy || item->flags & KEV_DEAD || !kev_ring_ready(r))
 		return false;
 	kev_item_kill(item);
-	item->ev.events = EPOLLHUP;
+	item->ev.events = (__force u32)EPOLLHUP;
 	item->ev.flags |= KEVENT_EV_CLOSED;
 	kev_ring_put(r, item);
 	kev_wake(r, true);

@@ -1255,7 +1255,7 @@ static bool kev_hold_pages(struct kev_request *req, u32 pages)
 static void kev_request_slice(struct kev_request *req, const struct kev_memory *m)
 {
 	req->pinned = m->count - m->done;
-	req->nr_vecs = kev_buffer_slice(m->buffer, (u64)m->pieces->iov_base + m->done,
+	req->nr_vecs = kev_buffer_slice(m->buffer, (unsigned long)m->pieces->iov_base + m->done,
 					req->pinned, &req->vecs, &req->skip);
 }
 
@@ -1312,7 +1312,7 @@ static int kev_try_iter(const struct kev_submission *s, const struct kev_memory 
 	u32 skip, n;
 
 	if (m->buffer) {
-		n = kev_buffer_slice(m->buffer, (u64)m->pieces->iov_base, m->count, &vecs,
+		n = kev_buffer_slice(m->buffer, (unsigned long)m->pieces->iov_base, m->count, &vecs,
 				     &skip);
 		iov_iter_bvec(iter, s->write, vecs, n, m->count);
 		iter->iov_offset = skip;
