@@ -14,7 +14,7 @@
 
 #include "kev.h"
 
-#define KEV_BUFFER_MAX (1UL << 30)
+#define KEV_BUFFER_MAX SZ_1G
 
 /*
  * Adds pieces, one for each page, to @vecs, which has room and *@nr of them.  Returns

@@ -102,7 +102,7 @@ bool kev_item_kill(struct kev_item *item)
  * the next free slot.
  */
 #define KEV_SLOTS (PAGE_SIZE / sizeof(unsigned long))
-#define KEV_NO_SLOT (1U << KEV_INDEX_BITS)
+#define KEV_NO_SLOT BIT(KEV_INDEX_BITS)
 #define KEV_FREE_SLOT(next) ((unsigned long)(next) << 1 | 1)
 
 static unsigned long *kev_slot(struct kev_items *t, u32 index)

@@ -399,6 +399,7 @@ static u64 kev_unclaimed(struct kev_call *call, struct kev_ring *r)
 
 	if (READ_ONCE(r->nr_ready) && !call->max)
 		return U32_MAX;
+	/* head before tail, or it may seem to be past it */
 	n = smp_load_acquire((u64 __force *)&r->claim->head);
 	n = READ_ONCE(r->tail) - n;
 	if (likely(n - 1 <= r->mask && !READ_ONCE(r->nr_pending)))

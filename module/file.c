@@ -99,12 +99,13 @@ static int kev_file_wake(wait_queue_entry_t *wait, unsigned int mode, int sync,
 	u32 got = (__force u32)key_to_poll(key), bits;
 	unsigned long flags;
 
-	/*
-	 * Not asked for.  A mask that is changed meanwhile is polled for after
-	 * smp_mb() in kev_item_enable(), with which this one pairs: the waker's
-	 * store of readiness comes before our load of the mask.
-	 */
+	/* Not asked for. */
 	if (unlikely(!(got & READ_ONCE(f->item.events)) && got)) {
+		/*
+		 * A mask that is changed meanwhile is polled for after smp_mb() in
+		 * kev_item_enable(), with which this one pairs: the waker's store of
+		 * readiness comes before our load of the mask.
+		 */
 		smp_mb();
 		if (!(got & READ_ONCE(f->item.events)))
 			return 0;
@@ -207,6 +208,7 @@ static void kev_unhook_one(struct kev_hook *hook)
 	wait_queue_head_t *head;
 
 	rcu_read_lock();
+	/* NULL: nobody reads the queue that is being freed; pairs with POLLFREE */
 	head = smp_load_acquire(&hook->head);
 	if (head)
 		remove_wait_queue(head, &hook->wait);

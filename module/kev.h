@@ -53,9 +53,9 @@
  * A queue
  *
  *   is freed by ->release, which no ioctl and no mapping outlives.  It cancels
- *   every request and waits for it, removes every source, passes through kev_watch_mutex (the scan may be removing some, a
- *   walk may be looking at the queue),
- *   cancels the ring's timers and irq_work, and then frees the rings.
+ *   every request and waits for it, removes every source, passes through
+ *   kev_watch_mutex (the scan may be removing some, a walk may be looking at the
+ *   queue), cancels the ring's timers and irq_work, and then frees the rings.
  */
 #ifndef _KEV_H
 #define _KEV_H
@@ -88,8 +88,8 @@ struct kev_request;
 #else
 #define __ring
 #endif
-#define kev_load(p) READ_ONCE(*(typeof(*(p)) __force *)(p))
-#define kev_store(p, v) WRITE_ONCE(*(typeof(*(p)) __force *)(p), v)
+#define kev_load(p) READ_ONCE(*(__force typeof(*(p)) *)(p))
+#define kev_store(p, v) WRITE_ONCE(*(__force typeof(*(p)) *)(p), v)
 
 /* Fails where fail_usercopy says so, which knows only copy_from_user() and the like. */
 #define kev_access_begin(p, size)                                                      \
@@ -114,8 +114,8 @@ enum {
 #define KEV_DEAD BIT(5)	   /* posts nothing any more */
 #define KEV_COUNTED BIT(6) /* in the hint */
 #define KEV_STALE BIT(7)   /* in need_enter: to be polled again */
-#define KEV_SET BIT(8)	   /* level timer or user event: ready until ACK; others:
-			      gathered while disabled */
+/* level timer or user event: ready until ACK; others: gathered while disabled */
+#define KEV_SET BIT(8)
 #define KEV_ONCE BIT(9)	   /* a request: freed when its event is in the ring */
 #define KEV_SLEEPY BIT(10) /* polling its file may take long; constant */
 #define KEV_AGAIN BIT(11)  /* level source: marked since a sweep last took it */
@@ -173,7 +173,7 @@ enum { KEV_MONOTONIC, KEV_BOOTTIME, KEV_REALTIME, KEV_CLOCKS };
 #define KEV_BACKLOG BIT(3)     /* nr_pending is not 0 */
 
 struct kev_ring {
-	spinlock_t lock;
+	spinlock_t lock; /* all that is not constant */
 	u32 attention;
 	u64 head;
 	u64 tail;
@@ -247,7 +247,7 @@ struct kev_user {
  * @pages:      of slots
  */
 struct kev_items {
-	spinlock_t lock;
+	spinlock_t lock; /* see above */
 	u32 size;
 	u32 free;
 	u64 generation;
@@ -261,19 +261,19 @@ struct kev_queue {
 	struct kev_user *user;
 	struct kev_items items;
 
-	spinlock_t wait;
+	spinlock_t wait; /* @waiters */
 	struct list_head waiters;
 	wait_queue_head_t poll;
 
-	struct mutex setup;
+	struct mutex setup; /* making of the rings; growth of @items */
 	struct kevent_setup geometry;
 	atomic_long_t locked_pages;
 	struct file *file;     /* ours; no reference */
 	struct list_head nest; /* under kev_watch_mutex: the walk in watch.c */
 
-	spinlock_t owners_lock;
+	spinlock_t owners_lock; /* @owners, @nr_buffers */
 	struct list_head owners;
-	spinlock_t running;
+	spinlock_t running; /* request->task */
 	wait_queue_head_t drain; /* those who wait for requests or buffers to end */
 
 	struct xarray buffers; /* registered, by number */
@@ -405,6 +405,7 @@ static __always_inline void kev_ring_put(struct kev_ring *r, struct kev_item *it
 	kev_store(&slot[3], image[3]);
 	item->pos = tail++;
 	WRITE_ONCE(r->tail, tail);
+	/* the slot first */
 	smp_store_release((u64 __force *)&r->shared->tail, tail);
 }
 

@@ -15,6 +15,7 @@
 
 static bool kev_queue_ready(struct kev_queue *q)
 {
+	/* the rings are made; pairs with the release after that */
 	return smp_load_acquire(&q->nr_rings);
 }
 

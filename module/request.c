@@ -25,8 +25,8 @@
  *
  *   A process's table of descriptors is known by a struct kev_owner from its first
  *   submission on.  ->flush marks that closed and then cancels what the table
- *   submitted; a submission names its owner and then looks at the mark.  An owner is made only if the table still
- *   has a descriptor of the queue.
+ *   submitted; a submission names its owner and then looks at the mark.  An owner
+ *   is made only if the table still has a descriptor of the queue.
  */
 #include <linux/backing-dev.h>
 #include <linux/cred.h>
@@ -434,6 +434,7 @@ static void kev_request_unlist(struct kev_request *req)
 
 	hlist_del_init(&req->node);
 	kev_unhold(r, req->held);
+	/* Who waits has joined before it looks, under our lock. */
 	if (waitqueue_active(&r->queue->drain))
 		wake_up_all(&r->queue->drain);
 }

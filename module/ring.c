@@ -28,6 +28,7 @@ MODULE_PARM_DESC(max_ring_requests, "requests in flight for each ring");
  */
 u64 kev_ring_head(struct kev_ring *r)
 {
+	/* the copying of those who claimed is over */
 	u64 head = smp_load_acquire((u64 __force *)&r->claim->head);
 
 	lockdep_assert_held(&r->lock);
@@ -248,10 +249,11 @@ void kev_post_request(struct kev_item *item)
 }
 
 /*
- * kev_news() for oneshot sources too, and with all that may be in the way.  While a source's newest entry is unclaimed, the
- * same bits again add nothing; new bits post one more entry, with the union, so
- * that only a source's newest entry decides.  A sleeper is woken in any case:
- * the one that was woken for the entry may have died.
+ * kev_news() for oneshot sources too, and with all that may be in the way.  While a
+ * source's newest entry is unclaimed, the same bits again add nothing; new bits
+ * post one more entry, with the union, so that only a source's newest entry
+ * decides.  A sleeper is woken in any case: the one that was woken for the entry
+ * may have died.
  */
 void kev_news_slow(struct kev_item *item, u32 bits)
 {

@@ -29,6 +29,7 @@ static void kev_wake_one(struct kev_waiter *w)
 /* Then nobody else looks at @w any more. */
 static bool kev_waiter_woken(struct kev_waiter *w)
 {
+	/* pairs with kev_wake_one() */
 	return smp_load_acquire(&w->woken);
 }
 
@@ -130,9 +131,9 @@ void kev_wake_slow(struct kev_ring *r, bool news, struct kev_item *stale)
 {
 	lockdep_assert_held(&r->lock);
 	kev_wake_sleeper(r, stale);
-	/* A poller hooks itself first and then reads the words under our lock. */
 	if (!news || !(r->attention & KEV_POLLER))
 		return;
+	/* A poller hooks itself first and then reads the words under our lock. */
 	if (waitqueue_active(&r->queue->poll))
 		irq_work_queue(&r->poll_work);
 	else
@@ -279,10 +280,10 @@ void kev_pass_on(struct kev_queue *q, struct kev_ring *r)
 }
 
 /*
- * Sleeps until @min events are in @r, or in all rings if that is NULL.  A level source on a ready list, or a file that this process must poll again,
- * ends it too.  Returns 0, -ETIME, or -EINTR; in the latter two cases a wakeup
- * that this thread was given, or that was withheld for its
- * turn, goes to the next one.
+ * Sleeps until @min events are in @r, or in all rings if that is NULL.  A level
+ * source on a ready list, or a file that this process must poll again, ends it too.
+ * Returns 0, -ETIME, or -EINTR; in the latter two cases a wakeup that this thread
+ * was given, or that was withheld for its turn, goes to the next one.
  */
 int kev_wait(struct kev_queue *q, struct kev_ring *r, u32 min, ktime_t deadline,
 	     bool infinite)

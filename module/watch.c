@@ -18,11 +18,11 @@
 #include "kev.h"
 
 #define KEV_BUCKET_BITS 13
-#define KEV_BUCKETS (1 << KEV_BUCKET_BITS)
+#define KEV_BUCKETS BIT(KEV_BUCKET_BITS)
 #define KEV_SLICES 10
 
 struct kev_bucket {
-	spinlock_t lock;
+	spinlock_t lock; /* @files */
 	struct hlist_head files;
 };
 

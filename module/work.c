@@ -288,6 +288,7 @@ int kev_work_start(struct kev_user *user)
 	struct workqueue_struct *workers;
 	int ret = 0;
 
+	/* pairs with the release below: the spare is there too */
 	if (smp_load_acquire(&user->workers))
 		return 0;
 	mutex_lock(&start);
@@ -297,6 +298,7 @@ int kev_work_start(struct kev_user *user)
 		workers = alloc_workqueue("kevent-%u", WQ_UNBOUND, WQ_MAX_ACTIVE,
 					  from_kuid(&init_user_ns, user->uid));
 		if (workers && user->spare)
+			/* after the spare */
 			smp_store_release(&user->workers, workers);
 		else
 			ret = -ENOMEM;
