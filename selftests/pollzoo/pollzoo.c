@@ -41,7 +41,7 @@ struct zoo_queues {
  * @wakes:    wakeups made
  */
 struct zoo {
-	struct mutex lock;
+	struct mutex lock; /* the life of @queues */
 	struct zoo_queues __rcu *queues;
 	struct pollzoo_program program;
 	wait_queue_head_t gate;
@@ -119,8 +119,8 @@ static void zoo_wake_once(struct zoo *z, const struct pollzoo_wake *w)
 
 	rcu_read_lock();
 	q = rcu_dereference(z->queues);
-	/* The state comes before the wakeup that tells of it: zoo_poll(). */
 	if (w->flags & POLLZOO_SET_MASK)
+		/* The state comes before the wakeup that tells of it: zoo_poll(). */
 		smp_store_release(&z->program.mask, w->mask);
 	atomic_inc(&z->wakes);
 	if (q && w->flags & POLLZOO_NO_KEY)
