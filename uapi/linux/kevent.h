@@ -145,8 +145,9 @@
  * max_ring_requests) and, with its pages (two, or as many as it pins), against that
  * of the user who opened the queue (max_user_held; a sixteenth of memory): EAGAIN,
  * and nothing was done.  A request is counted until its event is in the ring; a ring
- * keeps up to 64 units of the user's limit in advance.  Workers are counted for each user, and for each
- * file system of each user, so that one that hangs does not hold up others.
+ * keeps up to 64 units of the user's limit in advance.  Workers are counted for each
+ * user, and for each file system of each user, so that one that hangs does not hold
+ * up others.
  *
  * DOC: Registered buffers
  *
@@ -636,7 +637,8 @@ struct kevent_buffers {
  * the next call.  @nr and @changes_done are returned with errors too.
  *
  * One event wakes one waiter: the one that waits longest among those whose @min
- * is met, of those who wait for this ring or, if there is none, for any.  A waiter that leaves without collecting passes the wakeup on.  A
+ * is met, of those who wait for this ring or, if there is none, for any.  A waiter
+ * that leaves without collecting passes the wakeup on.  A
  * waiter that was passed over KEVENT_PASSES times because its @min is larger has
  * the ring to itself for up to KEVENT_TURN_NS nanoseconds: no other waiter of
  * the ring is woken by less than that @min.  The bits of a file merge while they
@@ -889,7 +891,7 @@ static inline struct kevent_view kevent_view_of(const struct kevent_map *map,
  * claim, or the file's next news may merge with what was claimed too late.
  */
 static inline unsigned int kevent_view_peek(struct kevent_view *view,
-				       const struct ukevent **events)
+					    const struct ukevent **events)
 {
 	__u64 n = __atomic_load_n(&view->ring->tail, __ATOMIC_ACQUIRE) - view->head;
 	__u64 run = view->mask + 1 - (view->head & view->mask);
