@@ -376,7 +376,8 @@ TEST_F(life, array)
 	EXPECT_EQ(100, IO(by(11, write_entry(self->file, self->b, 100, 0))).result);
 	EXPECT_EQ(-EFAULT, IO(by(11, write_entry(self->file, self->a + 100, 100,
 						 0))).result);
-	cut[0] = cut[1] = buffer_at(self->b, 1);
+	cut[0] = buffer_at(self->b, 1);
+	cut[1] = cut[0];
 	EXPECT_EQ(2, buffers(self->q.fd, 20, cut, 3));
 	EXPECT_EQ(-EFAULT, buffers(self->q.fd, 20, (void *)edge, 1));
 	EXPECT_EQ(-EFAULT, buffers(self->q.fd, 20, NULL, 1));
@@ -915,7 +916,8 @@ TEST_F(file, chain)
 	c[0] = by(NUMBER, read_entry(self->fd, buffer + 512, 8192, 4096));
 	c[1] = by(NUMBER, write_entry(self->fd, buffer + 1024, 4096, 40960));
 	c[2] = by(NUMBER, read_entry(self->fd, buffer + 16384, 4096, 40960));
-	c[0].flags = c[1].flags = KEVENT_LINK;
+	c[0].flags = KEVENT_LINK;
+	c[1].flags = KEVENT_LINK;
 	ASSERT_EQ(3, changes(self->q.fd, c, 3));
 	EXPECT_EQ(1, empty(self->q.fd, NUMBER));
 	ASSERT_EQ(3, get(self->q.fd, ev, 3, 3, LONG_NS));

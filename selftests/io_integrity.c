@@ -94,7 +94,8 @@ static void check_block(struct ledger *l, unsigned int thread, uint32_t block,
 		if (pattern_wrong(bytes, IO_PAGE,
 				  seed_of(thread, b->generation[i]), at) < 0) {
 			/* Now that it was read, it is known. */
-			b->generation[0] = b->generation[1] = b->generation[i];
+			b->generation[0] = b->generation[i];
+			b->generation[1] = b->generation[i];
 			return;
 		}
 	wrong(l, "a block has bytes that nobody wrote there", block,
@@ -553,8 +554,10 @@ TEST_F(failing, right_request)
 		}
 	}
 	/* A chain ends with it. */
-	c[0].flags = c[1].flags = KEVENT_LINK;
-	c[0].id = c[1].id = c[2].id = 0;
+	c[0].flags = KEVENT_LINK;
+	c[1].flags = KEVENT_LINK;
+	for (i = 0; i < 3; i++)
+		c[i].id = 0;
 	ASSERT_EQ(3, changes(self->w->q.fd, c, 3));
 	ASSERT_EQ(3, get(self->w->q.fd, ev, 3, 32, LONG_NS));
 	for (i = 0; i < 3; i++)

@@ -381,8 +381,8 @@ TEST_F(held, cancel_partial)
 	dm_let_go(HELD);
 	for (i = 0; i < 64; i++) {
 		ASSERT_EQ(1, get_one(self->q.fd, &ev));
-		EXPECT_TRUE(ev.result == IO_PAGE || (answer[ev.cookie] &&
-			    ev.result == 2 * IO_PAGE))
+		EXPECT_TRUE(ev.result == IO_PAGE ||
+			    (answer[ev.cookie] && ev.result == 2 * IO_PAGE))
 			TH_LOG("cancel said %d, the event %lld",
 			       answer[ev.cookie], (long long)ev.result);
 	}

@@ -812,7 +812,8 @@ TEST_F(submit, closed_in_array)
 
 	ASSERT_EQ(0, pipe2(fds, O_CLOEXEC));
 	ASSERT_EQ(0, add_file(self->q.fd, fds[0], EPOLLIN, 0, 1, &id));
-	c[0] = c[2] = read_entry(fds[0], self->buffer, 1, 0);
+	c[0] = read_entry(fds[0], self->buffer, 1, 0);
+	c[2] = c[0];
 	c[1] = (struct kevent_change){ .op = KEVENT_OP_REMOVE, .id = id,
 				       .flags = KEVENT_CLOSE_FD, .fd = fds[0] };
 	ASSERT_EQ(3, changes(self->q.fd, c, 3));

@@ -227,7 +227,7 @@ static size_t fill(struct peer *p, char *buffer, size_t piece)
 	socklen_t size = sizeof(domain);
 
 	set_nonblocking(p->out, 1);
-	/* What is underway may make room later: a delayed acknowledgement. */
+	/* What is underway may make room later: a delayed acknowledgment. */
 	getsockopt(p->out, SOL_SOCKET, SO_DOMAIN, &domain, &size);
 	for (idle = 0; idle < (domain == AF_INET ? 400 : 20);) {
 		pattern_fill(buffer, piece, 4, total);
@@ -466,7 +466,8 @@ TEST_F(peer, chain_cancelled)
 	struct ukevent ev[3];
 	int i;
 
-	c[0].flags = c[1].flags = KEVENT_LINK;
+	c[0].flags = KEVENT_LINK;
+	c[1].flags = KEVENT_LINK;
 	ASSERT_EQ(3, changes(self->q.fd, c, 3));
 	/* One that waits for its turn, then the one that it waits for. */
 	EXPECT_EQ(0, cancel_id(self->q.fd, c[1].id));
@@ -573,7 +574,8 @@ static uint64_t iowait_ticks(void)
 	unsigned long long t[5] = { 0 };
 
 	read_text("/proc/stat", text, sizeof(text));
-	sscanf(text, "cpu %llu %llu %llu %llu %llu", t, t + 1, t + 2, t + 3, t + 4);
+	if (sscanf(text, "cpu %llu %llu %llu %llu %llu", t, t + 1, t + 2, t + 3, t + 4) != 5)
+		return 0;
 	return t[4];
 }
 
@@ -624,8 +626,9 @@ TEST_F(wait, idle)
 		kernel_threads(&after);
 		quiet = after - before <= 10 && waiting <= 5;
 	}
-	EXPECT_TRUE(quiet) TH_LOG("kernel threads took %llu ticks, iowait %llu",
-		(unsigned long long)(after - before), (unsigned long long)waiting);
+	EXPECT_TRUE(quiet)
+		TH_LOG("kernel threads took %llu ticks, iowait %llu",
+		       (unsigned long long)(after - before), (unsigned long long)waiting);
 	EXPECT_EQ(1000, requests_of(&self->q, 0));
 	EXPECT_EQ(1000, cancel_file(self->q.fd, p.in));
 	for (i = 0; i < 1000; i++)

@@ -355,8 +355,8 @@ static int close_fd_refused(const struct queue *q, int named)
 	if (add_file(q->fd, file, EPOLLIN, 0, 5, &id))
 		return 1;
 	r = remove_close(q->fd, id, named);
-	bad = sources_of(q, 0) != 1 || (named >= 0 && named < 900 &&
-	      !is_open(named)) || eventfd_fire(file) ||
+	bad = sources_of(q, 0) != 1 ||
+	      (named >= 0 && named < 900 && !is_open(named)) || eventfd_fire(file) ||
 	      get_one(q->fd, &ev) != 1 || ev.cookie != 5;
 	remove_id(q->fd, id);
 	close(file);

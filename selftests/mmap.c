@@ -403,8 +403,7 @@ static int has_memory(int node)
 		 node);
 	if (read_text(path, text, sizeof(text)) < 0)
 		return 0;
-	sscanf(strstr(text, "MemTotal:") ?: "", "MemTotal: %lu", &kb);
-	return kb > 0;
+	return sscanf(strstr(text, "MemTotal:") ?: "", "MemTotal: %lu", &kb) == 1 && kb > 0;
 }
 
 static int node_exists(int node)

@@ -1032,12 +1032,13 @@ TEST_F(hangup, beside_unclaimed)
 TEST_F(hangup, before_add)
 {
 	struct bench *b = &self->b;
+	struct pollfd p = { .fd = b->d.fd };
 
 	close(b->d.peer);
 	b->d.peer = -1;
 	/* A pty or a TCP connection hears of it a moment later. */
-	ASSERT_TRUE(EVENTUALLY(poll(&(struct pollfd){ b->d.fd,
-		variant->ask | EPOLLIN | EPOLLRDHUP, 0 }, 1, 0) == 1));
+	p.events = variant->ask | EPOLLIN | EPOLLRDHUP;
+	ASSERT_TRUE(EVENTUALLY(poll(&p, 1, 0) == 1));
 	ASSERT_EQ(0, add_file(b->q.fd, b->d.fd, variant->ask, b->mode, 1,
 			      &b->id));
 	EXPECT_TRUE(saw_bits(b->q.fd, variant->expect));

@@ -546,8 +546,8 @@ TEST_F(sleep, min_fairness)
 	for (i = 0; i < 3; i++) {
 		ASSERT_EQ(0, pthread_create(&t[i], NULL, greedy_run, &g[i]));
 	}
-	while (now_ns() < end && (fired < scaled(20000) ||
-	       !__atomic_load_n(&g[0].full, __ATOMIC_RELAXED)))
+	while (now_ns() < end &&
+	       (fired < scaled(20000) || !__atomic_load_n(&g[0].full, __ATOMIC_RELAXED)))
 		fired += !submit_nop(self->fd, 1, 1);
 	for (i = 0; i < 3; i++)
 		__atomic_store_n(&g[i].stop, 1, __ATOMIC_RELEASE);
