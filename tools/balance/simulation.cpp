@@ -352,9 +352,10 @@ outcome simulation::run(unsigned samples) {
         const auto next = steps_.top();
         steps_.pop();
         measuring_ = next.time >= begin;
-        for (; next_sample < next.time; next_sample += between) {
+        while (next_sample < next.time) {
             now_ = next_sample;
             sample();
+            next_sample += between;
         }
         if (measuring_)
             note(next.time);

@@ -97,7 +97,8 @@ static int start(char *const argv[], pid_t *pid)
 	}
 	close(out[1]);
 	f = fdopen(out[0], "r");
-	if (f && fgets(line, sizeof(line), f))
+	must(f != NULL, argv[0]);
+	if (fgets(line, sizeof(line), f))
 		port = strrchr(line, ':');
 	must(port != NULL, argv[0]);
 	fclose(f);

@@ -34,8 +34,8 @@ bool encloses(const struct stat &what, int fd) {
 }
 } // namespace
 
-walker::walker(std::vector<std::string> sources, std::string destination,
-               reporter &report, counters &counts)
+walker::walker(const std::vector<std::string> &sources,
+               std::string destination, reporter &report, counters &counts)
     : sources_(sources.begin(), sources.end()),
       destination_(std::move(destination)),
       report_(&report),

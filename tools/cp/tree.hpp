@@ -68,7 +68,7 @@ class walker {
 public:
     static constexpr std::size_t max_open = 64;
 
-    walker(std::vector<std::string> sources, std::string destination,
+    walker(const std::vector<std::string> &sources, std::string destination,
            reporter &report, counters &counts);
 
     /// The next entry; its directory counts it as busy.  Nothing at the end, or

@@ -133,8 +133,13 @@ static char *read_file(const char *path, size_t *size)
 	data = malloc(room + 1);
 	while (data && (n = read(fd, data + used, room - used)) > 0) {
 		used += n;
-		if (used == room)
-			data = realloc(data, (room *= 2) + 1);
+		if (used == room) {
+			char *more = realloc(data, (room *= 2) + 1);
+
+			if (!more)
+				free(data);
+			data = more;
+		}
 	}
 	close(fd);
 	if (!data)
