@@ -396,7 +396,7 @@ TEST_F(setup, nodes_without_rings)
 TEST_F(setup, unknown_ioctl)
 {
 	static const unsigned long unknown[] = {
-		KEVENT_IOC_BUFFERS + 1, _IO(KEVENT_IOC_MAGIC, 255),
+		KEVENT_IOC_TRIGGER + 1, _IO(KEVENT_IOC_MAGIC, 255),
 		_IO(KEVENT_IOC_MAGIC + 1, 0), 0, 0xffffffff,
 	};
 	struct kevent_setup s = setup_arg(1, 8);
