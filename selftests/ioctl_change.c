@@ -101,17 +101,12 @@ FILE_BAD(flag_next, -EINVAL, .events = EPOLLIN, .flags = 0x80);
 FILE_BAD(flag_highest, -EINVAL, .events = EPOLLIN, .flags = 1U << 31);
 FILE_BAD(ring, -EINVAL, .events = EPOLLIN, .ring = 2);
 FILE_BAD(ring_any, -EINVAL, .events = EPOLLIN, .ring = KEVENT_RING_ANY);
-BAD(add_file_fd_minus_one, -EBADF, NO_ID, 0, ADD_FILE, .events = EPOLLIN,
-	.fd = -1);
-BAD(add_file_fd_least, -EBADF, NO_ID, 0, ADD_FILE, .events = EPOLLIN,
-	.fd = INT_MIN);
-BAD(add_file_fd_closed, -EBADF, NO_ID, 0, ADD_FILE, .events = EPOLLIN,
-	.fd = 1000);
+BAD(add_file_fd_minus_one, -EBADF, NO_ID, 0, ADD_FILE, .events = EPOLLIN, .fd = -1);
+BAD(add_file_fd_least, -EBADF, NO_ID, 0, ADD_FILE, .events = EPOLLIN, .fd = INT_MIN);
+BAD(add_file_fd_closed, -EBADF, NO_ID, 0, ADD_FILE, .events = EPOLLIN, .fd = 1000);
 BAD(add_kind_0, -EINVAL, NO_ID, 1, .op = KEVENT_OP_ADD, .events = EPOLLIN);
-BAD(add_kind_4, -EINVAL, NO_ID, 1, .op = KEVENT_OP_ADD, .kind = 4,
-	.events = EPOLLIN);
-BAD(add_kind_nop, -EINVAL, NO_ID, 0, .op = KEVENT_OP_ADD,
-	.kind = KEVENT_KIND_NOP);
+BAD(add_kind_4, -EINVAL, NO_ID, 1, .op = KEVENT_OP_ADD, .kind = 4, .events = EPOLLIN);
+BAD(add_kind_nop, -EINVAL, NO_ID, 0, .op = KEVENT_OP_ADD, .kind = KEVENT_KIND_NOP);
 BAD(add_kind_highest, -EINVAL, NO_ID, 0, .op = KEVENT_OP_ADD, .kind = 0xffff);
 
 #define TIMER_BAD(name, errno_, ...)					\
@@ -217,11 +212,9 @@ PLAIN_BAD(TRIGGER);
 
 BAD(trigger_file, -EOPNOTSUPP, FILE_ID, 0, .op = KEVENT_OP_TRIGGER);
 BAD(trigger_timer, -EOPNOTSUPP, TIMER_ID, 0, .op = KEVENT_OP_TRIGGER);
-BAD(trigger_negative, -EINVAL, USER_ID, 0, .op = KEVENT_OP_TRIGGER,
-	.value = 1ULL << 63);
+BAD(trigger_negative, -EINVAL, USER_ID, 0, .op = KEVENT_OP_TRIGGER, .value = 1ULL << 63);
 BAD(ack_file, -EOPNOTSUPP, FILE_ID, 0, .op = KEVENT_OP_ACK);
-BAD(close_fd_of_timer, -EBADF, TIMER_ID, 1, .op = KEVENT_OP_REMOVE,
-	.flags = KEVENT_CLOSE_FD);
+BAD(close_fd_of_timer, -EBADF, TIMER_ID, 1, .op = KEVENT_OP_REMOVE, .flags = KEVENT_CLOSE_FD);
 BAD(op_0, -EINVAL, USER_ID, 0, .op = 0);
 BAD(op_10, -EINVAL, USER_ID, 0, .op = 10);
 BAD(op_highest, -EINVAL, USER_ID, 0, .op = 0xffff);

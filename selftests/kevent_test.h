@@ -701,8 +701,9 @@ kt int join(pthread_t thread, void **result)
 kt int reap(pid_t pid)
 {
 	int status, r = 0;
+	int ended = EVENTUALLY((r = waitpid(pid, &status, WNOHANG)) != 0);
 
-	if (!EVENTUALLY((r = waitpid(pid, &status, WNOHANG)) != 0))
+	if (!ended)
 		return -ETIMEDOUT;
 	if (r < 0)
 		return -errno;
