@@ -206,9 +206,14 @@ static __always_inline struct kev_item *kev_item_lock(struct kev_queue *q, u64 i
 
 	spin_lock(&q->items.lock);
 	item = kev_items_find(&q->items, id);
-	if (likely(item))
+	if (likely(item)) {
 		spin_lock_irq(&item->ring->lock);
+		__release(&item->ring->lock);
+	}
 	spin_unlock(&q->items.lock);
+	/* Sparse follows this, if nothing is between it and the caller's test. */
+	if (item)
+		__acquire(&item->ring->lock);
 	return item;
 }
 
@@ -414,11 +419,11 @@ static long kev_enable(struct kev_queue *q, struct kevent_change *c)
 {
 	struct kev_item *item = kev_item_lock(q, c->id);
 
-	if (!item)
-		return -ENOENT;
-	item->flags &= ~KEV_DISABLED;
-	kev_item_enable(item);
-	return 0;
+	if (item) {
+		item->flags &= ~KEV_DISABLED;
+		kev_item_enable(item);
+	}
+	return item ? 0 : -ENOENT;
 }
 
 static long kev_disable(struct kev_queue *q, struct kevent_change *c)
