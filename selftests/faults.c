@@ -1319,7 +1319,18 @@ static int module_remove(void)
 	return result;
 }
 
-TEST(load)
+FIXTURE(module) {
+};
+
+FIXTURE_SETUP(module)
+{
+}
+
+FIXTURE_TEARDOWN(module)
+{
+}
+
+TEST_F_TIMEOUT(module, load, 300)
 {
 	const char *directory = getenv("KEVENT_KO_DIR");
 	unsigned int n, total, failed = 0;
