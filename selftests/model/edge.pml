@@ -15,6 +15,10 @@
  * step: a claim that succeeds proves that none of the three was disturbed
  * (ring.pml).  It acts on the bits that the event names and on no others.
  *
+ * A consumer that is woken is off the list, and leaves without the lock.  What it
+ * then reads without the lock only lets it go back to user space sooner, where it
+ * may find nothing: that is a step of it here in any case.
+ *
  * The consumers but the last are threads of one process.  It may be killed: in
  * the ioctl or in user space, though not between a claim and acting on it, which
  * loses an event by design.  Or consumer 0 is interrupted in the ioctl and never
@@ -242,24 +246,29 @@ getevents:
 end_asleep:
 	if
 	:: atomic { woken[me] -> woken[me] = false }; goto getevents
-	:: me != LAST && fate == KILLED
-	:: me == 0 && fate == INTERRUPTED
+	:: !woken[me] && me != LAST && fate == KILLED
+	:: !woken[me] && me == 0 && fate == INTERRUPTED
 	fi;
 
-	/* a signal: woken or not, this one collects nothing */
+	/* a signal: this one collects nothing, but it may be woken before it has left */
 	lock_and_load(h);
 	d_step {
 		if
-		:: woken[me] ->
-			woken[me] = false;
-#ifndef NO_PASS_ON
-			pass_on(h)
-#endif
-		:: else -> waiters??eval(me)
+		:: waiters??[eval(me)] -> waiters??eval(me)
+		:: else
 		fi;
 		h = 0;
 		L = 0
 	}
+	if
+	:: woken[me] ->
+		woken[me] = false;
+#ifndef NO_PASS_ON
+		lock_and_load(h);
+		d_step { pass_on(h); h = 0; L = 0 }
+#endif
+	:: else
+	fi;
 	if
 	:: fate == INTERRUPTED -> goto gone
 	:: else

@@ -5,13 +5,15 @@
  * source, the sweep in getevents, and what getevents sleeps on.
  *
  * A source may be listed, and may be in the hands of sweeps that poll it (busy).
- * It is counted in the hint while either is so.  A sweep unlists it, polls
- * without the lock (a poll may take long), and then looks again.
+ * It is counted in the hint while either is so.  A sweep takes it and polls
+ * without the lock (a poll may take long), and then looks again.  Meanwhile it
+ * stays on the list, at its end; with SLEEPY it leaves the list.  A mark that
+ * comes after it was taken is remembered (again): who found it unready then
+ * leaves it on the list.
  *
  * No store buffers: the waker's store and the sweep's poll are both ordered by
- * the lock.  A callback that is before the pop has stored before the poll; one
- * that is after it finds the source unlisted.  (A callback that looks at
- * "listed" without the lock would need a full barrier on both sides.)
+ * the lock.  A callback that is before the taking has stored before the poll; one
+ * that is after it marks the source again.  (See sweep.litmus in ../litmus.)
  *
  * Consumer 0 may be killed in its sleep, or stay in user space for good with
  * what a sweep reported to it.  Anyone who is told reads the file empty or does
@@ -23,10 +25,12 @@
  * more, no source is ready unless its report lies with consumer 0, nobody
  * sleeps beside the list, and the hint is zero if the list is empty.
  *
- * Breakages: UNLIST_AFTER_POLL, COUNT_DOWN_AT_UNLIST, NO_BUSY (the first sweep
- * that finds it unready counts down), RELIST_NO_WAKE, MARK_NO_WAKE, NO_PASS_ON,
- * RELIST_LOST (a ready source is not put back), NEVER_COUNT_DOWN, ENABLE_FORGETS
- * (to count down if it was the last to poll).
+ * Breakages: AGAIN_IGNORED, AGAIN_CLEARED_LATE (after the poll), READY_NOT_AGAIN
+ * (found ready, and what others found earlier counts), UNLIST_AFTER_POLL,
+ * COUNT_DOWN_AT_TAKE, NO_BUSY (the first sweep that finds it unready counts down),
+ * FOUND_NO_WAKE, MARK_NO_WAKE, NO_PASS_ON, RELIST_LOST (a ready source is not put
+ * back; with SLEEPY), NEVER_COUNT_DOWN, ENABLE_FORGETS (to count down if it was
+ * the last to poll).
  */
 #ifndef S
 #define S 1
@@ -41,7 +45,7 @@
 #include "common.pml"
 
 chan list = [S] of { byte };
-bool listed[S], counted[S], ready[S];
+bool listed[S], counted[S], ready[S], again[S];
 byte busy[S];
 byte hint;
 bool owed[S];			/* a mark that no poll has answered */
@@ -59,8 +63,9 @@ inline put_back(s)
 	list!s
 }
 
-inline mark(s)
+inline list_and_count(s)
 {
+	again[s] = true;
 	if
 	:: !listed[s] -> put_back(s)
 	:: else
@@ -68,7 +73,12 @@ inline mark(s)
 	if
 	:: !counted[s] -> counted[s] = true; hint++
 	:: else
-	fi;
+	fi
+}
+
+inline mark(s)
+{
+	list_and_count(s);
 	owed[s] = true;
 	HINT_HOLDS(s);
 #ifndef MARK_NO_WAKE
@@ -103,6 +113,53 @@ proctype reader()
 	}
 }
 
+inline count_down(s)
+{
+	if
+#ifdef NO_BUSY
+	:: !listed[s] && counted[s] ->
+#elif defined(NEVER_COUNT_DOWN)
+	:: !listed[s] && false ->
+#else
+	:: !listed[s] && !busy[s] && counted[s] ->
+#endif
+		counted[s] = false;
+		hint--
+	:: else
+	fi
+}
+
+inline found_ready(s)
+{
+	if
+#ifdef RELIST_LOST
+	:: !listed[s]
+#endif
+#ifdef READY_NOT_AGAIN
+	:: listed[s]
+#endif
+	:: else -> list_and_count(s)
+	fi;
+#ifndef FOUND_NO_WAKE
+	wake_one()
+#endif
+}
+
+inline found_unready(s)
+{
+	if
+#ifdef AGAIN_IGNORED
+	:: listed[s] ->
+#else
+	:: listed[s] && !again[s] ->
+#endif
+		list??eval(s);
+		listed[s] = false
+	:: else
+	fi;
+	count_down(s)
+}
+
 inline poll_and_look_again(s)
 {
 	atomic {
@@ -115,28 +172,18 @@ inline poll_and_look_again(s)
 	atomic {
 		!L ->
 		busy[s]--;
+#ifdef AGAIN_CLEARED_LATE
+		again[s] = false;
+#endif
 #ifdef UNLIST_AFTER_POLL
-		listed[s] = false;
+		if
+		:: listed[s] -> list??eval(s); listed[s] = false
+		:: else
+		fi;
 #endif
 		if
-		:: found && !listed[s] ->
-#ifndef RELIST_LOST
-			put_back(s);
-#endif
-#ifndef RELIST_NO_WAKE
-			wake_one()
-#endif
-		:: found && listed[s]
-#ifdef NO_BUSY
-		:: !found && !listed[s] && counted[s] ->
-#elif defined(NEVER_COUNT_DOWN)
-		:: !found && !listed[s] && false ->
-#else
-		:: !found && !listed[s] && !busy[s] && counted[s] ->
-#endif
-			counted[s] = false;
-			hint--
-		:: else
+		:: found -> found_ready(s)
+		:: else -> found_unready(s)
 		fi;
 		HINT_HOLDS(s)
 	}
@@ -179,11 +226,14 @@ getevents:
 		if
 		:: len(list) ->
 			list?s;
-#ifndef UNLIST_AFTER_POLL
+#ifdef SLEEPY
 			listed[s] = false;
+#else
+			list!s;
 #endif
+			again[s] = false;
 			busy[s]++;
-#ifdef COUNT_DOWN_AT_UNLIST
+#ifdef COUNT_DOWN_AT_TAKE
 			counted[s] = false;
 			hint--;
 #endif
