@@ -12,7 +12,9 @@
  *
  * In two shapes: with a consumer on each CPU, for what is written there; and
  * with one for all.  The figure of a peer is that of the better shape, and both
- * stand beside it. Consumers sleep when there is nothing, and take up to 256
+ * stand beside it.  producers_one: the same for programs that have one of each,
+ * as stress-epoll has: one queue of kevent, which has a ring for each node, one
+ * epoll, one ring of io_uring.  Consumers sleep when there is nothing, and take up to 256
  * events at a time.  They have the policy SCHED_BATCH, so that an event that
  * wakes one does not take the CPU from the producer: that makes all peers two
  * to three times as fast, and spares them every look again before they sleep.
@@ -342,5 +344,17 @@ int main() {
                     many.median, names[which], one.median);
     }
     std::printf(", \"bare_write\": %.3f}}\n", all.back().median);
+    // Either shape of kevent is one queue.
+    const auto &own = all[on_kevent].median < all[on_kevent + peers].median
+                          ? all[on_kevent]
+                          : all[on_kevent + peers];
+    std::printf("{\"producers_one\": {\"unit\": \"us per event\", "
+                "\"kevent\": %.3f, \"kevent_spread\": %.3f",
+                own.median, own.spread);
+    for (const auto which : {on_epoll, on_uring})
+        std::printf(", \"%s\": %.3f, \"%s_spread\": %.3f", names[which],
+                    all[which + peers].median, names[which],
+                    all[which + peers].spread);
+    std::printf("}}\n");
     return 0;
 }
