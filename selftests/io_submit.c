@@ -272,7 +272,7 @@ static int make_proc_status(int *other)
 
 static int make_sysfs(int *other)
 {
-	return open("/sys/kernel/mm/transparent_hugepage/enabled", O_RDONLY);
+	return open("/sys/module/kevent/parameters/max_file_sources", O_RDONLY);
 }
 
 static int make_sealed(int *other)
