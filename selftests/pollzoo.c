@@ -282,6 +282,24 @@ TEST_F(zoo, more_bits)
 	EXPECT_EQ(seen, ev[n - 1].events);
 }
 
+/* The entry for new bits has those of the unclaimed one too: the newest decides. */
+TEST_F(zoo, other_bits)
+{
+	uint32_t ask = EPOLLIN | EPOLLOUT;
+	struct ukevent ev[4];
+	int n;
+
+	ASSERT_EQ(0, add_file(self->q.fd, self->fd, ask, variant->mode, 1,
+			      NULL));
+	ASSERT_EQ(0, zoo_news(self->fd, 0, variant->context, EPOLLIN));
+	ASSERT_EQ(0, zoo_wake_many(self->fd, 0, variant->context, EPOLLOUT,
+				   POLLZOO_SET_MASK, ask, 1));
+	n = get(self->q.fd, ev, 0, 4, 0);
+	ASSERT_EQ(variant->mode == 0 ? 2 : 1, n);
+	EXPECT_EQ(variant->mode == KEVENT_ONESHOT ? EPOLLIN : ask,
+		  ev[n - 1].events);
+}
+
 /* POLLFREE: the queues go before the file, and removal touches them no more. */
 TEST_F(zoo, pollfree)
 {
