@@ -446,7 +446,7 @@ static long kev_disable(struct kev_queue *q, struct kevent_change *c)
 }
 
 static __always_inline long kev_trigger_id(struct kev_queue *q, u64 id, u64 value,
-					    bool merge)
+					   bool merge)
 {
 	struct kev_item *item = kev_item_lock(q, id);
 	long ret = -EOPNOTSUPP;

@@ -492,7 +492,8 @@ static void kev_show_fdinfo(struct seq_file *m, struct file *file)
 		   atomic_long_read(&q->locked_pages) * (PAGE_SIZE / 1024),
 		   atomic_long_read(&q->user->sources));
 	seq_printf(m, "user-held:\t%ld\nuser-workers:\t%u\n",
-		   atomic_long_read(&q->user->held), data_race(q->user->active));
+		   atomic_long_read(&q->user->held),
+		   data_race(q->user->active)); /* told, and no more */
 	for (i = 0; i < q->nr_rings; i++)
 		kev_show_ring(m, q->rings[i]);
 }
