@@ -124,7 +124,7 @@ static long fdinfo(int q, const char *name)
 	if (read_text(path, text, sizeof(text)) < 0)
 		return -1;
 	while ((p = strstr(p, name))) {
-		if ((p == text || strchr(" \n\t", p[-1])) &&
+		if ((p == text || strchr("\t\n ", p[-1])) &&
 		    strchr(" :", p[length]))
 			sum = (sum < 0 ? 0 : sum) +
 			      strtol(p + length + strspn(p + length, " :\t"),
@@ -865,11 +865,11 @@ static void submit_a_nop(struct world *w)
 	plan_request(w, c);
 }
 
-static void on_storage(struct world *w, enum storage storage, int flags)
+static void on_storage(struct world *w, enum storage where, int flags)
 {
 	with_queue(w);
 	if (w->kept < 0) {
-		w->kept = storage_open(storage, flags, SIZE, 1);
+		w->kept = storage_open(where, flags, SIZE, 1);
 		access_later(w->kept);
 	}
 	CHECK(w->kept >= 0);
@@ -1240,9 +1240,13 @@ FIXTURE_TEARDOWN(faults)
 
 static void begin(struct world *w)
 {
-	w->q = w->file = w->peer = -1;
-	w->map.rings = w->map.claims = NULL;
-	w->nr = w->nr_c = 0;
+	w->q = -1;
+	w->file = -1;
+	w->peer = -1;
+	w->map.rings = NULL;
+	w->map.claims = NULL;
+	w->nr = 0;
+	w->nr_c = 0;
 }
 
 /* With its queue all goes that is counted for the user. */
