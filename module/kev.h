@@ -4,7 +4,7 @@
  *
  * Locks, outermost first
  *
- *   kev_watch_mutex  mutex    a slice of the scan for closed files; a walk over
+ *   kev_watch_mutex  mutex    a bucket in the scan for closed files; a walk over
  *                             queues that watch queues
  *   queue->setup     mutex    making of the rings, once; growth of the table
  *   watch bucket     spinlock the files that are watched
@@ -223,14 +223,14 @@ struct kev_ring {
 
 /* One for each user who has a queue open. */
 struct kev_user {
-	struct list_head node;
 	kuid_t uid;
 	unsigned int queues;
 	atomic_long_t sources;
 	atomic_long_t held; /* by requests; see kev_hold() */
 
 	/* work.c */
-	struct workqueue_struct *workers; /* NULL before the first request */
+	struct mutex start;
+	struct workqueue_struct *workers; /* NULL before the first request; under @start */
 	spinlock_t lock;
 	u32 active;		  /* requests given to workers */
 	struct list_head backlog; /* lanes that have requests waiting */

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What a user may have: sources, over all queues that the user opened. */
+/* What a user may have, over all queues that the user opened. */
 #include <linux/cred.h>
 #include <linux/mm.h>
 #include <linux/moduleparam.h>
 #include <linux/slab.h>
+#include <linux/xarray.h>
 
 #include "kev.h"
 
@@ -17,35 +18,46 @@ static unsigned long max_user_held;
 module_param(max_user_held, ulong, 0644);
 MODULE_PARM_DESC(max_user_held, "requests in flight and pages that they pin, for each user (0: from memory size)");
 
-static DEFINE_MUTEX(kev_users_mutex);
-static LIST_HEAD(kev_users);
+/*
+ * Those who have a queue open, by uid: whoever maps many uids makes nobody walk past
+ * them.  The array's lock is for @queues too.
+ */
+static DEFINE_XARRAY_FLAGS(kev_users, XA_FLAGS_ACCOUNT);
 
 static struct kev_user *kev_user_find(kuid_t uid)
 {
 	struct kev_user *user;
 
-	list_for_each_entry(user, &kev_users, node)
-		if (uid_eq(user->uid, uid))
-			return user;
-	user = kzalloc(sizeof(*user), GFP_KERNEL_ACCOUNT);
-	if (user) {
-		user->uid = uid;
-		kev_work_init(user);
-		list_add(&user->node, &kev_users);
-	}
+	xa_lock(&kev_users);
+	user = xa_load(&kev_users, __kuid_val(uid));
+	if (user)
+		user->queues++;
+	xa_unlock(&kev_users);
 	return user;
 }
 
 /* The account of a user who opens a queue; NULL without memory. */
 struct kev_user *kev_user_get(kuid_t uid)
 {
-	struct kev_user *user;
+	struct kev_user *user = kev_user_find(uid), *fresh;
+	int ret;
 
-	mutex_lock(&kev_users_mutex);
-	user = kev_user_find(uid);
 	if (user)
-		user->queues++;
-	mutex_unlock(&kev_users_mutex);
+		return user;
+	fresh = kzalloc(sizeof(*fresh), GFP_KERNEL_ACCOUNT);
+	if (!fresh)
+		return NULL;
+	fresh->uid = uid;
+	fresh->queues = 1;
+	kev_work_init(fresh);
+	do {
+		ret = xa_insert(&kev_users, __kuid_val(uid), fresh, GFP_KERNEL);
+		if (!ret)
+			return fresh;
+		/* Somebody was faster, and may have gone again. */
+		user = ret == -EBUSY ? kev_user_find(uid) : NULL;
+	} while (ret == -EBUSY && !user);
+	kfree(fresh);
 	return user;
 }
 
@@ -53,11 +65,11 @@ void kev_user_put(struct kev_user *user)
 {
 	bool last;
 
-	mutex_lock(&kev_users_mutex);
+	xa_lock(&kev_users);
 	last = !--user->queues;
 	if (last)
-		list_del(&user->node);
-	mutex_unlock(&kev_users_mutex);
+		__xa_erase(&kev_users, __kuid_val(user->uid));
+	xa_unlock(&kev_users);
 	if (!last)
 		return;
 	kev_work_exit(user);

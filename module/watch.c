@@ -8,7 +8,8 @@
  * mapping and no message in flight holds it, and a new reference could come
  * from nowhere but here.  A scan looks for such files, a tenth of the table
  * every 100 ms while the table is not empty.  It costs a few instructions for
- * each bucket and source, and holds a bucket's lock for one chain.
+ * each bucket and source, and holds a bucket's lock, and the mutex that a queue
+ * passes through at its end, for one chain.
  */
 #include <linux/hash.h>
 #include <linux/mm.h>
@@ -20,6 +21,8 @@
 #define KEV_BUCKET_BITS 13
 #define KEV_BUCKETS BIT(KEV_BUCKET_BITS)
 #define KEV_SLICES 10
+/* Sources that are followed from queue to queue, under the mutex, for one ADD. */
+#define KEV_NEST_MAX 4096
 
 struct kev_bucket {
 	spinlock_t lock; /* @files */
@@ -96,15 +99,16 @@ static int kev_watch_link(struct kev_file *f)
 }
 
 /*
- * Whether a queue that watches @q, directly or not, is @target's.  Walks upwards:
- * nearly always nobody watches @q.  Release waits for the mutex, so that no queue
- * we come across goes away.
+ * Whether a queue that watches @q, directly or not, is @target's, or there are too
+ * many to tell.  Walks upwards: nearly always nobody watches @q.  Release waits for
+ * the mutex, so that no queue we come across goes away.
  */
 static bool kev_watch_loop(struct kev_queue *q, const struct file *target)
 {
 	struct kev_queue *at, *next;
 	struct kev_file *f;
 	bool loop = q->file == target;
+	unsigned int n = 0;
 	LIST_HEAD(seen);
 
 	lockdep_assert_held(&kev_watch_mutex);
@@ -112,11 +116,13 @@ static bool kev_watch_loop(struct kev_queue *q, const struct file *target)
 	list_for_each_entry(at, &seen, nest) {
 		struct kev_bucket *b = kev_bucket_of(at->file);
 
+		if (loop)
+			break;
 		spin_lock(&b->lock);
 		f = kev_watch_first(b, at->file);
-		for (; f && f->file == at->file; f = kev_watch_next(f)) {
+		for (; f && f->file == at->file && !loop; f = kev_watch_next(f)) {
 			next = f->item.ring->queue;
-			loop |= next->file == target;
+			loop = next->file == target || ++n > KEV_NEST_MAX;
 			if (list_empty(&next->nest))
 				list_add_tail(&next->nest, &seen);
 		}
@@ -183,6 +189,7 @@ static void kev_scan_bucket(struct kev_bucket *b)
 
 	if (hlist_empty(&b->files))
 		return;
+	mutex_lock(&kev_watch_mutex);
 	spin_lock(&b->lock);
 	f = hlist_entry_safe(b->files.first, struct kev_file, watched);
 	for (; f; f = next) {
@@ -191,6 +198,7 @@ static void kev_scan_bucket(struct kev_bucket *b)
 			kev_watch_close(f, n);
 	}
 	spin_unlock(&b->lock);
+	mutex_unlock(&kev_watch_mutex);
 }
 
 static void kev_scan(struct work_struct *work)
@@ -198,13 +206,11 @@ static void kev_scan(struct work_struct *work)
 	static unsigned int slice;
 	unsigned int i;
 
-	mutex_lock(&kev_watch_mutex);
 	for (i = slice; i < KEV_BUCKETS; i += KEV_SLICES) {
 		kev_scan_bucket(&kev_buckets[i]);
 		cond_resched();
 	}
 	slice = (slice + 1) % KEV_SLICES;
-	mutex_unlock(&kev_watch_mutex);
 	if (atomic_long_read(&kev_watched))
 		kev_schedule_scan();
 }

@@ -277,6 +277,7 @@ static void kev_work(struct work_struct *work)
 
 void kev_work_init(struct kev_user *user)
 {
+	mutex_init(&user->start);
 	spin_lock_init(&user->lock);
 	INIT_LIST_HEAD(&user->backlog);
 }
@@ -284,14 +285,13 @@ void kev_work_init(struct kev_user *user)
 /* Makes the user's workqueue, unless it is there. */
 int kev_work_start(struct kev_user *user)
 {
-	static DEFINE_MUTEX(start);
 	struct workqueue_struct *workers;
 	int ret = 0;
 
 	/* pairs with the release below: the spare is there too */
 	if (smp_load_acquire(&user->workers))
 		return 0;
-	mutex_lock(&start);
+	mutex_lock(&user->start);
 	if (!user->workers) {
 		if (!user->spare)
 			user->spare = kev_lane_new(NULL, GFP_KERNEL_ACCOUNT);
@@ -305,7 +305,7 @@ int kev_work_start(struct kev_user *user)
 		if (ret && workers)
 			destroy_workqueue(workers);
 	}
-	mutex_unlock(&start);
+	mutex_unlock(&user->start);
 	return ret;
 }
 

@@ -215,7 +215,7 @@
  *             that the operation does not use is not zero
  * EISDIR      (request) to read a directory
  * ELOOP       the file is this queue, or a queue that watches this one, directly
- *             or through others
+ *             or through others, of which at most 4096 sources are followed
  * ENODEV      a node has no memory for a ring, or the caller's cpuset forbids it
  * ENOENT      the queue has no source, or no request in flight, of that id
  * ENOMEM      no memory, or the user's limit of locked memory is reached
