@@ -227,6 +227,7 @@ struct kev_user {
 	unsigned int queues;
 	atomic_long_t sources;
 	atomic_long_t held; /* by requests; see kev_hold() */
+	atomic64_t expirations_paid; /* the time until which they are */
 
 	/* work.c */
 	struct mutex start;
@@ -761,6 +762,8 @@ int kev_user_charge(struct kev_user *user);
 bool kev_user_hold(struct kev_user *user, u32 n);
 void kev_user_unhold(struct kev_user *user, u32 n);
 void kev_user_uncharge(struct kev_user *user);
+u64 kev_user_overdrawn(struct kev_user *user);
+void kev_user_expired(struct kev_user *user, u32 n);
 void kev_timer_ring_init(struct kev_ring *r);
 void kev_timer_ring_exit(struct kev_ring *r);
 __poll_t kev_poll_file(struct file *file, u32 mask);

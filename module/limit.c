@@ -18,6 +18,16 @@ static unsigned long max_user_held;
 module_param(max_user_held, ulong, 0644);
 MODULE_PARM_DESC(max_user_held, "requests in flight and pages that they pin, for each user (0: from memory size)");
 
+/* Periodic timers go on by themselves: nobody but their user would stop them. */
+static unsigned int max_user_expirations = 500000;
+module_param(max_user_expirations, uint, 0644);
+MODULE_PARM_DESC(max_user_expirations, "expirations of periodic timers a second, for each user, in the long run (0: any number)");
+
+/* So long nothing need have been used to be used at once. */
+#define KEV_EXPIRE_SAVED (100 * NSEC_PER_MSEC)
+/* An interrupt costs as much as so many expirations. */
+#define KEV_EXPIRE_INTERRUPT 3
+
 /*
  * Those who have a queue open, by uid: whoever maps many uids makes nobody walk past
  * them.  The array's lock is for @queues too.
@@ -106,4 +116,33 @@ bool kev_user_hold(struct kev_user *user, u32 n)
 void kev_user_unhold(struct kev_user *user, u32 n)
 {
 	atomic_long_sub(n, &user->held);
+}
+
+/*
+ * Nanoseconds for which the user's timers are not looked at; nearly always 0.  Long
+ * enough that looking for it is cheap, for any number of rings.
+ */
+u64 kev_user_overdrawn(struct kev_user *user)
+{
+	u64 paid = atomic64_read(&user->expirations_paid);
+	u64 now = ktime_get_coarse_ns();
+
+	if (likely(paid <= now + KEV_EXPIRE_SAVED))
+		return 0;
+	return max_t(u64, paid - now - KEV_EXPIRE_SAVED, KEV_EXPIRE_SAVED / 2);
+}
+
+/* @n of the user's periodic timers have expired, in one interrupt. */
+void kev_user_expired(struct kev_user *user, u32 n)
+{
+	u32 max = READ_ONCE(max_user_expirations);
+	s64 paid = atomic64_read(&user->expirations_paid);
+	s64 now = ktime_get_coarse_ns();
+
+	if (!max)
+		return;
+	if (paid < now)
+		atomic64_cmpxchg(&user->expirations_paid, paid, now);
+	atomic64_add((u64)(n + KEV_EXPIRE_INTERRUPT) * (NSEC_PER_SEC / max),
+		     &user->expirations_paid);
 }

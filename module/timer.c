@@ -135,9 +135,9 @@ static struct kev_timer *kev_timer_next(struct kev_clock *clock)
 /*
  * Counts what has expired since base and says when to look again.  While the last
  * event is unclaimed that is at growing intervals: a consumer that does not
- * consume must not cost an interrupt for each period.
+ * consume must not cost an interrupt for each period.  Returns whether it goes on.
  */
-static void kev_timer_expire(struct kev_timer *t, ktime_t now)
+static bool kev_timer_expire(struct kev_timer *t, ktime_t now)
 {
 	struct kev_item *item = &t->item;
 	bool waits = false;
@@ -159,21 +159,24 @@ static void kev_timer_expire(struct kev_timer *t, ktime_t now)
 		kev_value(item, n);
 	}
 	if (!t->period || item->flags & KEV_DISABLED)
-		return;
+		return false;
 	if (waits)
 		t->backoff = clamp_t(u64, 2 * (u64)t->backoff,
 				     NSEC_PER_MSEC / 2, KEV_BACKOFF_MAX);
 	else
 		t->backoff = 0;
 	kev_timer_queue(t, max(t->base, ktime_add_ns(now, t->backoff)));
+	return true;
 }
 
 static enum hrtimer_restart kev_timer_fire(struct hrtimer *timer)
 {
 	struct kev_clock *clock = container_of(timer, struct kev_clock, timer);
 	struct kev_ring *r = clock->ring;
+	struct kev_user *user = r->queue->user;
+	s64 pause = kev_user_overdrawn(user);
+	unsigned int budget = pause ? 0 : KEV_EXPIRE_BATCH, periodic = 0;
 	struct kev_timer *first;
-	unsigned int budget = KEV_EXPIRE_BATCH;
 	unsigned long flags;
 	ktime_t now;
 
@@ -182,15 +185,17 @@ static enum hrtimer_restart kev_timer_fire(struct hrtimer *timer)
 	while ((first = kev_timer_next(clock)) && budget-- &&
 	       !ktime_after(first->expires, now)) {
 		kev_timer_unqueue(clock, first);
-		kev_timer_expire(first, now);
+		periodic += kev_timer_expire(first, now);
 	}
+	if (periodic)
+		kev_user_expired(user, periodic);
 	/*
 	 * Set under the lock, so that an arming thread, which starts the hrtimer
 	 * under it too, and we do not overwrite each other.
 	 */
 	if (first && !hrtimer_is_queued(timer))
 		hrtimer_start(timer, max(first->expires,
-					 ktime_add_ns(now, KEV_EXPIRE_PAUSE)),
+					 ktime_add_ns(now, pause ?: KEV_EXPIRE_PAUSE)),
 			      HRTIMER_MODE_ABS);
 	spin_unlock_irqrestore(&r->lock, flags);
 	return HRTIMER_NORESTART;

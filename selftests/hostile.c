@@ -253,6 +253,7 @@ FIXTURE(limit) {
 	long long user;
 	long long file;
 	long long floor;
+	long long expirations;
 };
 
 FIXTURE_SETUP(limit)
@@ -260,7 +261,9 @@ FIXTURE_SETUP(limit)
 	self->user = parameter_get("max_user_sources");
 	self->file = parameter_get("max_file_sources");
 	self->floor = parameter_get("timer_floor_ns");
+	self->expirations = parameter_get("max_user_expirations");
 	ASSERT_LE(0, self->user);
+	ASSERT_LE(0, self->expirations);
 	ASSERT_LE(1, self->file);
 	ASSERT_LE(1, self->floor);
 }
@@ -270,6 +273,7 @@ FIXTURE_TEARDOWN(limit)
 	parameter_set("max_user_sources", self->user);
 	parameter_set("max_file_sources", self->file);
 	parameter_set("timer_floor_ns", self->floor);
+	parameter_set("max_user_expirations", self->expirations);
 }
 
 /* Adds until it fails; how many worked.  The error goes to @error. */
@@ -514,6 +518,66 @@ TEST_F(limit, level_timer_storm)
 		ASSERT_EQ(1, get_one(fd, &ev));
 	}
 	close(fd);
+}
+
+/*
+ * Periodic timers of a user expire so often together and not more, on however many
+ * rings; nothing of the count is lost, and who has no such timers is not late.
+ */
+TEST_F(limit, expirations)
+{
+	const int64_t rate = 200, period = NSEC_PER_MSEC, last = NSEC_PER_SEC;
+	int fds[8], i, n, events = 0, single;
+	uint64_t sum = 0, want = 0;
+	int64_t start, elapsed;
+	struct ukevent ev[64];
+	pid_t pid;
+
+	ASSERT_EQ(0, parameter_set("max_user_expirations", rate));
+	start = now_ns();
+	for (i = 0; i < 64; i++) {
+		if (i < 8)
+			fds[i] = queue_open(1, 64);
+		ASSERT_EQ(0, add_timer(fds[i % 8], CLOCK_MONOTONIC, KEVENT_ABSTIME,
+				       start + period, period, i, NULL));
+	}
+	while (now_ns() - start < last)
+		for (i = 0; i < 8; i++) {
+			n = get(fds[i], ev, 0, 64, 0);
+			events += n;
+			while (n-- > 0)
+				sum += ev[n].result;
+		}
+	elapsed = now_ns() - start;
+	/* What was saved up, and one batch on each ring that was over it. */
+	EXPECT_GE((elapsed + NSEC_PER_SEC / 5) * rate / NSEC_PER_SEC + 64, events);
+	EXPECT_LT(64, events);
+	ksft_print_msg("%d events in %lld ms\n", events, (long long)elapsed / 1000000);
+
+	pid = fork();
+	if (!pid) {
+		if (chmod(KEVENT_DEVICE, 0666) || setresuid(54323, 54323, 54323))
+			_exit(1);
+		single = queue_open(1, 8);
+		start = now_ns();
+		if (add_timer(single, CLOCK_MONOTONIC, 0, 1, period, 1, NULL) ||
+		    get(single, ev, 1, 1, LONG_NS) != 1)
+			_exit(2);
+		_exit(0);
+	}
+	EXPECT_EQ(0, reap(pid));
+	ASSERT_EQ(0, parameter_set("max_user_expirations", 0));
+	want = 64 * ((now_ns() - start) / period);
+	start = now_ns();
+	while (sum < want && now_ns() - start < LONG_NS)
+		for (i = 0; i < 8; i++) {
+			n = get(fds[i], ev, 0, 64, 0);
+			while (n-- > 0)
+				sum += ev[n].result;
+		}
+	EXPECT_LE(want, sum);
+	for (i = 0; i < 8; i++)
+		close(fds[i]);
 }
 
 /* ------------------------------------------------------------------------ */

@@ -476,7 +476,10 @@ struct kevent_setup {
  * that is in the ring already is not taken back by anything, DISABLE included.
  *
  * A timer that expired and was not collected counts on, and looks for its event
- * being claimed at growing intervals, of 10 ms at the most or its period.  A
+ * being claimed at growing intervals, of 10 ms at the most or its period.  The
+ * periodic timers of a user expire, in the long run, no more often together than the
+ * module parameter max_user_expirations says, where an interrupt counts as three;
+ * above that all timers of the user may be late, and none loses a count.  A
  * level timer or user event is ready from its expiry or trigger until ACK, which
  * takes what was gathered so far; each sweep reports the sum.
  *
