@@ -717,4 +717,63 @@ TEST_F(wait, cancel_races)
 	peer_free(&p);
 }
 
+/*
+ * One request's memory serves the next: a wait at a FIFO and then at a socket, each
+ * cancelled, and news for both when nobody waits any more.
+ */
+TEST_F(wait, fifo_then_socket)
+{
+	unsigned int round, i;
+	int fifo[2], stream[2];
+
+	ASSERT_EQ(0, fifo_pair(fifo));
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, stream));
+	for (round = 0; round < scaled(200); round++) {
+		int *fds[2] = { fifo, stream };
+		uint64_t id;
+		char byte;
+
+		for (i = 0; i < 2; i++) {
+			ASSERT_EQ(0, submit_read(self->q.fd, fds[i][0], self->buffer, 1,
+						 0, i, &id));
+			ASSERT_EQ(0, cancel_id(self->q.fd, id));
+			ASSERT_EQ(1, get_one(self->q.fd, &self->ev));
+			EXPECT_EQ(i, self->ev.cookie);
+			EXPECT_EQ(-ECANCELED, self->ev.result);
+		}
+		for (i = 0; i < 2; i++) {
+			ASSERT_EQ(1, write(fds[i][1], "x", 1));
+			ASSERT_EQ(1, read(fds[i][0], &byte, 1));
+		}
+	}
+	EXPECT_EQ(0, get_now(self->q.fd));
+	for (i = 0; i < 2; i++) {
+		close(fifo[i]);
+		close(stream[i]);
+	}
+}
+
+/* Sockets of other families do not wait; what is there is read. */
+TEST_F(wait, netlink)
+{
+	struct { uint32_t length; uint16_t type, flags; uint32_t seq, pid; } ask = {
+		/* No such message, and NLM_F_REQUEST | NLM_F_ACK: it is answered. */
+		.length = sizeof(ask), .type = 999, .flags = 5, .seq = 77,
+	};
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0);
+	struct outcome o;
+
+	ASSERT_LE(0, fd);
+	o = io_do(self->q.fd, read_entry(fd, self->buffer, IO_PAGE, 0));
+	EXPECT_EQ(-EAGAIN, o.result);
+	EXPECT_EQ(KEVENT_EV_INLINE, o.flags);
+	ASSERT_EQ(sizeof(ask), write(fd, &ask, sizeof(ask)));
+	o = io_do(self->q.fd, read_entry(fd, self->buffer, IO_PAGE, 0));
+	EXPECT_LT((int)sizeof(ask), o.result);
+	EXPECT_EQ(77, ((uint32_t *)self->buffer)[2]);
+	EXPECT_EQ(-EAGAIN, io_do(self->q.fd, read_entry(fd, self->buffer, IO_PAGE,
+							0)).result);
+	close(fd);
+}
+
 TEST_HARNESS_MAIN
