@@ -1823,4 +1823,46 @@ TEST_F(life, killed_at_random)
 	munmap(shared, RACE);
 }
 
+/*
+ * Killed while much is being pinned, page by page: the call ends early (EINTR, which
+ * nobody lives to see), and so does the process; nothing stays pinned.
+ */
+TEST_F(life, killed_in_registration)
+{
+	const size_t size = 64 * MIB;
+	int *within = shared_pages(IO_PAGE);
+	unsigned int round, caught = 0;
+
+	for (round = 0; round < scaled(40); round++) {
+		pid_t child;
+
+		*within = 0;
+		child = fork();
+		if (!child) {
+			for (;;) {
+				char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+						    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+				__atomic_store_n(within, 1, __ATOMIC_RELEASE);
+				if (give(self->q.fd, NUMBER, memory, size) != 1)
+					_exit(1);
+				__atomic_store_n(within, 2, __ATOMIC_RELEASE);
+				empty(self->q.fd, NUMBER);
+				munmap(memory, size);
+			}
+		}
+		EXPECT_TRUE(EVENTUALLY(__atomic_load_n(within, __ATOMIC_ACQUIRE)));
+		nap_ns(mix(round) % 8 * NSEC_PER_MSEC);
+		kill(child, SIGKILL);
+		caught += __atomic_load_n(within, __ATOMIC_ACQUIRE) == 1;
+		ASSERT_EQ(128 + SIGKILL, reap(child));
+		/* What was registered in time is the queue's. */
+		empty(self->q.fd, NUMBER);
+		EXPECT_TRUE(EVENTUALLY(LOCKED() == 0));
+		EXPECT_TRUE(EVENTUALLY(self->pins == pins()));
+	}
+	EXPECT_LT(0, caught);
+	munmap(within, IO_PAGE);
+}
+
 TEST_HARNESS_MAIN
