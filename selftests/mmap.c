@@ -165,6 +165,148 @@ TEST_F(map, slots_hold_events)
 	}
 }
 
+/* ------------------------------------------------------------------------ */
+/* What the kernel knows and we are not to */
+
+/*
+ * Words that the kernel's allocators fill memory with (slub_debug=P, page_poison=1),
+ * and what looks like an address of the kernel's, where one can be.  A negative result
+ * does not look like one.
+ */
+static size_t leaks_in(const void *from, size_t size)
+{
+	const char *p = from;
+	size_t i, n = 0;
+	uint64_t word;
+
+	for (i = 0; i + 4 <= size; i += 4) {
+		word = 0;
+		memcpy(&word, p + i, i % 8 ? 4 : 8);
+		n += word >= 0xffff800000000000 && word < 0xfffffffffff00000;
+		n += (uint32_t)word == 0x6b6b6b6b || (uint32_t)word == 0x5a5a5a5a ||
+		     (uint32_t)word == 0xaaaaaaaa;
+	}
+	return n;
+}
+
+/* It finds what it is to find. */
+TEST(leaks_are_seen)
+{
+	uint64_t words[4] = { 1, 0xffff888012345678, -EINVAL, 0x5a5a5a5a };
+	char bytes[64] = { };
+
+	EXPECT_EQ(2, leaks_in(words, sizeof(words)));
+	EXPECT_EQ(0, leaks_in(bytes, sizeof(bytes)));
+	memset(bytes, 0xaa, sizeof(bytes));
+	EXPECT_EQ(16, leaks_in(bytes, sizeof(bytes)));
+}
+
+struct leaks {
+	struct queue q;
+	int file, pipe[2], memory;
+	char byte[64];
+};
+
+static int leaks_submit(struct leaks *l, unsigned int kind, int fd, uint32_t flags)
+{
+	struct kevent_change c[2] = { {
+		.op = KEVENT_OP_SUBMIT, .kind = kind, .fd = fd, .flags = flags,
+		.addr = kind == KEVENT_KIND_FSYNC ? 0 : (uintptr_t)l->byte,
+		.len = kind == KEVENT_KIND_FSYNC ? 0 : 8, .cookie = 3,
+	}, {
+		.op = KEVENT_OP_SUBMIT, .kind = KEVENT_KIND_NOP, .cookie = 4,
+		.ring = 1, .value = -7,
+	} };
+
+	return changes(l->q.fd, c, 2) != 2 || leaks_in(c, sizeof(c));
+}
+
+/* Sources of every kind and mode, and requests of every way. */
+static int leaks_use(struct leaks *l)
+{
+	static const uint32_t modes[] = { 0, KEVENT_ONESHOT, KEVENT_LEVEL,
+					  KEVENT_DISABLED };
+	int i, bad = 0, fd = l->q.fd;
+	uint64_t id[4];
+
+	for (i = 0; i < 4; i++) {
+		bad += add_file_at(fd, i & 1, l->file, EPOLLIN, modes[i], 1, NULL) < 0;
+		bad += add_timer(fd, CLOCK_MONOTONIC, modes[i], 1, 1000000, 2, NULL) < 0;
+		bad += add_user_at(fd, i & 1, modes[i], 5, &id[i]) < 0;
+		bad += trigger(fd, id[i], 9) < 0;
+	}
+	bad += eventfd_fire(l->file) < 0;
+	bad += remove_id(fd, id[0]) < 0;
+	bad += leaks_submit(l, KEVENT_KIND_READ, l->memory, 0);
+	bad += leaks_submit(l, KEVENT_KIND_WRITE, l->memory, KEVENT_LINK);
+	bad += leaks_submit(l, KEVENT_KIND_FSYNC, l->memory, 0);
+	bad += leaks_submit(l, KEVENT_KIND_READ, l->pipe[0], 0);
+	bad += leaks_submit(l, KEVENT_KIND_READ, l->pipe[0], KEVENT_LINK);
+	bad += write(l->pipe[1], "12345678", 8) != 8;
+	return bad;
+}
+
+/* What collection and the mapping show; also how many events there were. */
+static size_t leaks_shown(struct leaks *l, int *events)
+{
+	struct kevent_get g;
+	struct ukevent ev[16];
+	size_t found = 0;
+	char text[4096];
+	int i, n;
+
+	for (i = 0; i < 3; i++) {
+		g = get_arg(ev, 0, 16, 0);
+		if (i == 1)
+			g.flags = KEVENT_GET_MAPPED;
+		n = i == 2 ? (int)ring_collect(&l->q, 0, ev, 16) : get_run(l->q.fd, &g);
+		*events += n > 0 ? n : 0;
+		g.events = 0; /* an address, but ours */
+		found += leaks_in(&g, sizeof(g)) + leaks_in(ev, n > 0 ? n * 32 : 0);
+	}
+	found += leaks_in(l->q.rings, (size_t)l->q.setup.nr_rings *
+				      l->q.setup.ring_bytes);
+	found += leaks_in(l->q.claims, (size_t)l->q.setup.nr_rings *
+				       l->q.setup.claim_bytes);
+	found += leaks_in(&l->q.setup, sizeof(l->q.setup));
+	snprintf(text, sizeof(text), "/proc/self/fdinfo/%d", l->q.fd);
+	if (read_text(text, text, sizeof(text)) < 0)
+		return 1000000;
+	/* An address would be a long number, whatever its base. */
+	for (i = 0, n = 0; text[i]; i++) {
+		n = strchr("0123456789abcdef", text[i]) ? n + 1 : 0;
+		found += n >= 16;
+	}
+	return found;
+}
+
+/*
+ * No byte that the kernel had before, and no address of its own, comes out.  On any
+ * kernel; the run with poisoned allocators makes sure that there is something to see.
+ */
+TEST(nothing_leaks)
+{
+	struct leaks l = { };
+	int round, events = 0;
+
+	l.file = eventfd_make();
+	l.memory = memfd_create("kevent", MFD_CLOEXEC);
+	ASSERT_EQ(0, ftruncate(l.memory, 4096));
+	ASSERT_EQ(0, pipe(l.pipe));
+	for (round = 0; round < 20; round++) {
+		/* 2 slots: events wait in the kernel, too. */
+		ASSERT_EQ(0, queue_make(&l.q, 2, round % 2 ? 2 : 256));
+		EXPECT_EQ(0, leaks_shown(&l, &events));
+		EXPECT_EQ(0, leaks_use(&l));
+		EXPECT_EQ(0, leaks_shown(&l, &events));
+		nap_ns(2 * NSEC_PER_MSEC);
+		EXPECT_EQ(0, leaks_use(&l));
+		EXPECT_EQ(0, leaks_shown(&l, &events));
+		queue_free(&l.q);
+	}
+	EXPECT_LT(200, events);
+}
+
 /* The rings cannot be mapped for writing. */
 TEST_F(map, rings_writable)
 {
@@ -752,6 +894,39 @@ TEST(memory_cgroup)
 	for (i = 0; i < 8; i++)
 		close(fd[i]);
 	EXPECT_LE(7 << 20, after - before);
+	write_text("/sys/fs/cgroup/cgroup.procs", text);
+	EVENTUALLY(rmdir(MEMCG) == 0);
+}
+
+/* It is charged for what waits in the kernel, too: requests and sources. */
+TEST(memory_cgroup_requests)
+{
+	int q = queue_open(1, 64), fds[2], i;
+	long before, requests, sources;
+	char text[32], byte;
+
+	ASSERT_EQ(0, pipe(fds));
+	mkdir(MEMCG, 0755);
+	snprintf(text, sizeof(text), "%d", getpid());
+	if (write_text(MEMCG "/cgroup.procs", text) || memcg_current() < 0)
+		SKIP(return, "no memory cgroup to be had");
+	before = memcg_current();
+	for (i = 0; i < 1000; i++) {
+		struct kevent_change c = {
+			.op = KEVENT_OP_SUBMIT, .kind = KEVENT_KIND_READ, .fd = fds[0],
+			.addr = (uintptr_t)&byte, .len = 1,
+		};
+
+		ASSERT_EQ(0, change(q, &c));
+	}
+	requests = memcg_current();
+	for (i = 0; i < 10000; i++)
+		ASSERT_EQ(0, add_user(q, 0, i, NULL));
+	sources = memcg_current();
+	close(q);
+	/* struct kev_request has some 500 bytes, the smallest source 96 */
+	EXPECT_LE(1000 * 256, requests - before);
+	EXPECT_LE(10000 * 64, sources - requests);
 	write_text("/sys/fs/cgroup/cgroup.procs", text);
 	EVENTUALLY(rmdir(MEMCG) == 0);
 }
