@@ -453,6 +453,76 @@ TEST_F(held, freeze_under_load)
 	close(direct);
 }
 
+/*
+ * A raw block device is nothing that could be frozen: under load it is refused, and
+ * writes to it go on while a file system elsewhere is frozen.
+ */
+TEST_F(held, block_device_under_frozen)
+{
+	int cached = open(storage_path(DISK), O_RDWR | O_CLOEXEC);
+	struct ukevent ev[32];
+	unsigned int i;
+
+	dm_let_go(HELD);
+	for (i = 0; i < 32; i++) {
+		if (i == 8)
+			ASSERT_EQ(0, ioctl(self->file, FIFREEZE, 0));
+		EXPECT_EQ(-1, ioctl(i % 2 ? cached : self->device, FIFREEZE, 0));
+		EXPECT_EQ(EOPNOTSUPP, errno);
+		EXPECT_EQ(0, submit_write(self->q.fd, i % 2 ? cached : self->device,
+					  self->check + i * IO_PAGE, IO_PAGE,
+					  i * IO_PAGE, i, NULL));
+	}
+	EXPECT_EQ(32, get(self->q.fd, ev, 32, 32, LONG_NS));
+	for (i = 0; i < 32; i++)
+		EXPECT_EQ(IO_PAGE, ev[i].result);
+	ASSERT_EQ(0, ioctl(self->file, FITHAW, 0));
+	/* And it can be frozen again: nobody has held that off. */
+	ASSERT_EQ(0, ioctl(self->file, FIFREEZE, 0));
+	ASSERT_EQ(0, ioctl(self->file, FITHAW, 0));
+	close(cached);
+}
+
+/*
+ * A worker that has done the first of a chain hangs in the second; the first's memory
+ * may be given to another request meanwhile, which does not wait for that worker.
+ */
+TEST_F(held, chain_hangs)
+{
+	struct kevent_change c[2] = {
+		write_entry(storage_open(TMPFS, 0, SIZE, 1), self->check, 100, 0),
+		sync_entry(self->file),
+	};
+	struct ukevent ev[64];
+	unsigned int i, round;
+
+	ASSERT_LE(0, c[0].fd);
+	c[0].flags = KEVENT_LINK;
+	c[1].cookie = 1;
+	ASSERT_EQ(IO_PAGE, pwrite(self->file, self->check, IO_PAGE, 0));
+	ASSERT_LE(0, dm_hold(HELD));
+	ASSERT_EQ(2, changes(self->q.fd, c, 2));
+	ASSERT_EQ(1, get_one(self->q.fd, ev));
+	EXPECT_EQ(0, ev[0].cookie);
+	EXPECT_EQ(100, ev[0].result);
+	for (round = 0; round < 4; round++) {
+		for (i = 0; i < 64; i++)
+			ASSERT_EQ(0, submit_write(self->q.fd, c[0].fd, self->check, 10,
+						  i * 10, 2 + i, NULL));
+		ASSERT_EQ(64, get(self->q.fd, ev, 64, 64, LONG_NS));
+		for (i = 0; i < 64; i++) {
+			EXPECT_LE(2, ev[i].cookie);
+			EXPECT_EQ(10, ev[i].result);
+		}
+	}
+	EXPECT_EQ(1, requests_of(&self->q, 0));
+	dm_let_go(HELD);
+	ASSERT_EQ(1, get_one(self->q.fd, ev));
+	EXPECT_EQ(1, ev[0].cookie);
+	EXPECT_EQ(0, ev[0].result);
+	close(c[0].fd);
+}
+
 /* The module stays for as long as anything is in flight. */
 TEST_F(held, unload)
 {
