@@ -324,6 +324,23 @@ TEST_F(limit, file_of_queues)
 	close(b);
 }
 
+/* Of the sources that watch a queue so many are followed to find a loop. */
+TEST_F(limit, followed)
+{
+	int a = queue_open(1, 8), b = queue_open(1, 8), error = 0;
+
+	ASSERT_EQ(0, parameter_set("max_file_sources", 5000));
+	ASSERT_EQ(4096, add_until(b, a, 4096, &error));
+	EXPECT_EQ(0, add_file(a, queue_open(1, 1), EPOLLIN, 0, 1, NULL));
+	EXPECT_EQ(-ELOOP, add_file(a, b, EPOLLIN, 0, 1, NULL));
+	ASSERT_EQ(1, add_until(b, a, 1, &error));
+	EXPECT_EQ(-ELOOP, add_file(a, queue_open(1, 1), EPOLLIN, 0, 1, NULL));
+	/* It is about queues alone. */
+	EXPECT_EQ(0, add_file(a, eventfd_make(), EPOLLIN, 0, 1, NULL));
+	close(a);
+	close(b);
+}
+
 /* A million sources on one file stop at the limit as it is. */
 TEST_F(limit, file_default)
 {
