@@ -31,6 +31,7 @@
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -269,6 +270,7 @@ TABLE(advices, V(MADV_DOFORK), V(MADV_DONTNEED), V(MADV_DONTFORK), V(MADV_WILLNE
 TABLE(heads, V(0), V(1), V(-1), V(1ULL << 32), V(1ULL << 63), { "tail", 1ULL << 62 },
 	{ "tail_1", (1ULL << 62) + 1 }, { "tail_less", (1ULL << 62) - 1 },
 	{ "random", 1ULL << 61 });
+TABLE(limits, V(RLIMIT_FSIZE), V(RLIMIT_MEMLOCK), V(RLIMIT_NOFILE));
 TABLE(ends, { "waits", 0 }, { "killed", 1 }, { "nobody", 2 });
 TABLE(structs, { "entry", 0 }, { "argument", 1 });
 TABLE(widths, V(4), V(8), V(2), V(1));
@@ -417,8 +419,7 @@ static void check_event(const struct ukevent *e)
 		broken("an event of kind %u, id %" PRIx64, e->kind, (u64)e->id);
 	if (e->flags & ~(request ? ways : KEVENT_EV_LEVEL | KEVENT_EV_CLOSED | KEVENT_EV_DISABLED))
 		broken("an event of kind %u with flags %x", e->kind, e->flags);
-	if (e->kind == KEVENT_KIND_FILE ? e->result || (!e->events && !(e->flags & KEVENT_EV_CLOSED)) :
-					  e->events)
+	if (e->kind == KEVENT_KIND_FILE ? e->result || !e->events : e->events)
 		broken("an event of kind %u, flags %x: bits %x, result %" PRIi64, e->kind,
 		       e->flags, e->events, (int64_t)e->result);
 	if (e->kind == KEVENT_KIND_TIMER && e->result < 1)
@@ -603,18 +604,11 @@ static void install_pair(u8 slot, const int *pair)
 	install(slot + 1, pair[1]);
 }
 
-static int open_scratch(const char *path, int flags)
-{
-	int fd = open(path, O_RDWR | O_CLOEXEC | flags);
-
-	if (fd >= 0)
-		(void)!ftruncate(fd, IO_BYTES);
-	return fd;
-}
-
 static int udp_socket(int type)
 {
-	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in in = {
+		.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	};
 	socklen_t size = sizeof(in);
 	int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
 
@@ -659,54 +653,98 @@ static int open_signalfd(void)
 	return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
+/* Those of a path; of the first two a write may move the end. */
+static const struct {
+	const char *path;
+	int flags;
+} paths[] = {
+	[F_TMPFS] = { DIRECTORY "tmpfs", O_RDWR },
+	[F_EXT4] = { DIRECTORY "ext4/file", O_RDWR },
+	[F_EXT4_DIRECT] = { DIRECTORY "ext4/file", O_RDWR | O_DIRECT },
+	[F_DISK] = { DIRECTORY "disk", O_RDWR },
+	[F_DISK_DIRECT] = { DIRECTORY "disk", O_RDWR | O_DIRECT },
+	[F_POLLZOO] = { POLLZOO_DEVICE, O_RDWR },
+	[F_NULL] = { "/dev/null", O_RDWR },
+	[F_ZERO] = { "/dev/zero", O_RDWR },
+	[F_FULL] = { "/dev/full", O_RDWR },
+	[F_PROC] = { "/proc/self/mounts", O_RDONLY },
+	[F_DIRECTORY] = { "/", O_RDONLY | O_DIRECTORY },
+	[F_QUEUE] = { KEVENT_DEVICE, O_RDWR },
+	[F_PATH] = { DIRECTORY "tmpfs", O_PATH },
+};
+
+static int open_path(u32 file, int nonblock)
+{
+	int fd, flags = paths[file].flags;
+
+	/* A queue that cannot be mapped. */
+	if (file == F_QUEUE && nonblock)
+		flags = O_RDONLY;
+	fd = open(paths[file].path, flags | O_CLOEXEC);
+	if (file == F_TMPFS || file == F_EXT4 || file == F_EXT4_DIRECT)
+		(void)!ftruncate(fd, IO_BYTES);
+	return fd;
+}
+
+static int open_inotify(int nonblock)
+{
+	int fd = inotify_init1(IN_CLOEXEC | nonblock);
+
+	inotify_add_watch(fd, DIRECTORY "tmpfs", IN_ALL_EVENTS);
+	return fd;
+}
+
+static int open_memfd(void)
+{
+	int fd = memfd_create("fuzz", MFD_CLOEXEC);
+
+	(void)!ftruncate(fd, 8192);
+	return fd;
+}
+
+/* One descriptor, or -1 for the kinds that are two. */
+static int open_one(u32 file, int nonblock)
+{
+	if (file < ARRAY_SIZE(paths) && paths[file].path)
+		return open_path(file, nonblock);
+	switch (file) {
+	case F_EVENTFD: return eventfd(0, EFD_CLOEXEC | nonblock);
+	case F_SEMAPHORE: return eventfd(3, EFD_CLOEXEC | EFD_SEMAPHORE | nonblock);
+	case F_UDP: return udp_socket(SOCK_DGRAM | nonblock);
+	case F_TIMERFD: return timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | nonblock);
+	case F_SIGNALFD: return open_signalfd();
+	case F_EPOLL: return epoll_create1(EPOLL_CLOEXEC);
+	case F_INOTIFY: return open_inotify(nonblock);
+	case F_PIDFD: return syscall(SYS_pidfd_open, getpid(), 0);
+	case F_MEMFD: return open_memfd();
+	case F_MQUEUE: return open_mqueue();
+	}
+	return -1;
+}
+
+static int open_two(u32 file, int nonblock, int *pair)
+{
+	switch (file) {
+	case F_PIPE: return pipe2(pair, O_CLOEXEC | nonblock);
+	case F_FIFO_PACKET: return pipe2(pair, O_CLOEXEC | O_DIRECT | nonblock);
+	case F_STREAM: return socketpair(AF_UNIX, SOCK_STREAM | nonblock, 0, pair);
+	case F_DGRAM: return socketpair(AF_UNIX, SOCK_DGRAM | nonblock, 0, pair);
+	case F_SEQPACKET: return socketpair(AF_UNIX, SOCK_SEQPACKET | nonblock, 0, pair);
+	case F_PTY: return openpty(&pair[0], &pair[1], NULL, NULL, NULL);
+	}
+	return -1;
+}
+
 OP(open)
 {
-	u8 slot = r->a[0];
-	int pair[2] = { -1, -1 };
-	int nonblock = v[2] ? O_NONBLOCK : 0;
+	int pair[2], nonblock = v[2] ? O_NONBLOCK : 0;
 
-	switch (v[1]) {
-	case F_EVENTFD: return install(slot, eventfd(0, EFD_CLOEXEC | nonblock));
-	case F_SEMAPHORE: return install(slot, eventfd(3, EFD_CLOEXEC | EFD_SEMAPHORE | nonblock));
-	case F_PIPE: (void)!pipe2(pair, O_CLOEXEC | nonblock); return install_pair(slot, pair);
-	case F_FIFO_PACKET:
-		(void)!pipe2(pair, O_CLOEXEC | O_DIRECT | nonblock);
-		return install_pair(slot, pair);
-	case F_STREAM: socketpair(AF_UNIX, SOCK_STREAM | nonblock, 0, pair); return install_pair(slot, pair);
-	case F_DGRAM: socketpair(AF_UNIX, SOCK_DGRAM | nonblock, 0, pair); return install_pair(slot, pair);
-	case F_SEQPACKET:
-		socketpair(AF_UNIX, SOCK_SEQPACKET | nonblock, 0, pair);
-		return install_pair(slot, pair);
-	case F_UDP: return install(slot, udp_socket(SOCK_DGRAM | nonblock));
-	case F_TCP: return open_tcp(slot);
-	case F_TIMERFD: return install(slot, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | nonblock));
-	case F_SIGNALFD: return install(slot, open_signalfd());
-	case F_EPOLL: return install(slot, epoll_create1(EPOLL_CLOEXEC));
-	case F_INOTIFY:
-		install(slot, inotify_init1(IN_CLOEXEC | nonblock));
-		inotify_add_watch(FD_BASE + slot % FDS, DIRECTORY "tmpfs", IN_ALL_EVENTS);
-		return;
-	case F_PIDFD: return install(slot, syscall(SYS_pidfd_open, getpid(), 0));
-	case F_PTY:
-		if (!openpty(&pair[0], &pair[1], NULL, NULL, NULL))
-			install_pair(slot, pair);
-		return;
-	case F_MEMFD: install(slot, memfd_create("fuzz", MFD_CLOEXEC)); (void)!ftruncate(FD_BASE + slot % FDS, 8192); return;
-	case F_TMPFS: return install(slot, open_scratch(DIRECTORY "tmpfs", 0));
-	case F_EXT4: return install(slot, open_scratch(DIRECTORY "ext4/file", 0));
-	case F_EXT4_DIRECT: return install(slot, open_scratch(DIRECTORY "ext4/file", O_DIRECT));
-	case F_DISK: return install(slot, open(DIRECTORY "disk", O_RDWR | O_CLOEXEC));
-	case F_DISK_DIRECT: return install(slot, open(DIRECTORY "disk", O_RDWR | O_DIRECT | O_CLOEXEC));
-	case F_POLLZOO: return install(slot, open(POLLZOO_DEVICE, O_RDWR | O_CLOEXEC));
-	case F_NULL: return install(slot, open("/dev/null", O_RDWR | O_CLOEXEC));
-	case F_ZERO: return install(slot, open("/dev/zero", O_RDWR | O_CLOEXEC));
-	case F_FULL: return install(slot, open("/dev/full", O_RDWR | O_CLOEXEC));
-	case F_PROC: return install(slot, open("/proc/self/mounts", O_RDONLY | O_CLOEXEC));
-	case F_DIRECTORY: return install(slot, open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-	case F_MQUEUE: return install(slot, open_mqueue());
-	case F_QUEUE: return install(slot, open(KEVENT_DEVICE, (nonblock ? O_RDONLY : O_RDWR) | O_CLOEXEC));
-	case F_PATH: return install(slot, open(DIRECTORY "tmpfs", O_PATH | O_CLOEXEC));
-	}
+	if (v[1] == F_TCP)
+		open_tcp(r->a[0]);
+	else if (!open_two(v[1], nonblock, pair))
+		install_pair(r->a[0], pair);
+	else
+		install(r->a[0], open_one(v[1], nonblock));
 }
 
 OP(close)
@@ -1191,7 +1229,12 @@ OP(mmap)
 
 OP(munmap) { ledger->forged = true; munmap(map_of(r->a[0]) + r->a[2] % 4 * 4096, v[1]); }
 OP(mprotect) { mprotect(map_of(r->a[0]) + r->a[3] % 2 * (MAP_BYTES / 2), v[1], v[2]); }
-OP(madvise) { ledger->forged = true; madvise(map_of(r->a[0]) + r->a[3] % 2 * (MAP_BYTES / 2), v[1], v[2]); }
+
+OP(madvise)
+{
+	ledger->forged = true;
+	madvise(map_of(r->a[0]) + r->a[3] % 2 * (MAP_BYTES / 2), v[1], v[2]);
+}
 
 OP(mremap)
 {
@@ -1222,6 +1265,17 @@ OP(pause)
 		nanosleep(&t, NULL);
 	else
 		sched_yield();
+}
+
+static bool in_child;
+
+/* Of a child alone: it would stay with the others for good. */
+OP(limit)
+{
+	struct rlimit limit = { v[1], v[1] };
+
+	if (in_child)
+		setrlimit(v[0], &limit);
 }
 
 /* See run_part(): the child runs the records that follow. */
@@ -1268,6 +1322,7 @@ static const struct op {
 	O(compat),
 	O(scribble, { "map" }, { "ring", &small }, { "value", &heads }, { "count" }),
 	O(fork, { "records" }, { "end", &ends }, { "user", &switches }),
+	O(limit, { "of", &limits }, { "to", &lengths }),
 	O(setup, { "q" }, { "rings", &small }, { "entries", &ring_sizes }, { "nodes", &nodes }),
 	O(info, { "q" }),
 	O(command, { "q" }, { "number" }),
@@ -1357,6 +1412,7 @@ static u32 run_child(const struct record *r, const struct record *first, u32 n)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		self->tid = gettid();
 		self->fail_fd = -1;
+		in_child = true;
 		if (r->a[2] % 2 && setresuid(65534, 65534, 65534))
 			_exit(0);
 		for (i = 0; i < n; i++)
@@ -2022,7 +2078,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	kevent_dev = st.st_rdev;
 	map_counters();
 	atexit(save_ever);
-	ledger = mmap(NULL, sizeof(*ledger), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ledger = mmap(NULL, sizeof(*ledger), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	for (i = 0; i < THREADS; i++)
 		map_at(OUT_AT + i * 0x100000, 65536, MAP_PRIVATE);
 	map_at(IO_AT, IO_BYTES, MAP_SHARED);
