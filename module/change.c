@@ -446,7 +446,7 @@ static long kev_disable(struct kev_queue *q, struct kevent_change *c)
 }
 
 static __always_inline long kev_trigger_id(struct kev_queue *q, u64 id, u64 value,
-					   bool merge)
+					   u32 flags)
 {
 	struct kev_item *item = kev_item_lock(q, id);
 	long ret = -EOPNOTSUPP;
@@ -454,14 +454,14 @@ static __always_inline long kev_trigger_id(struct kev_queue *q, u64 id, u64 valu
 	if (!item)
 		return -ENOENT;
 	if (item->ev.kind == KEVENT_KIND_USER)
-		ret = kev_user_trigger(item, value, merge);
+		ret = kev_user_trigger(item, value, flags);
 	kev_item_unlock(item);
 	return ret;
 }
 
-long kev_trigger(struct kev_queue *q, u64 id, u64 value, bool merge)
+long kev_trigger(struct kev_queue *q, u64 id, u64 value, u32 flags)
 {
-	return kev_trigger_id(q, id, value, merge);
+	return kev_trigger_id(q, id, value, flags);
 }
 
 static long kev_ack(struct kev_queue *q, struct kevent_change *c)
@@ -514,7 +514,7 @@ static long kev_change_source(struct kev_queue *q, struct kevent_change *c)
 	case KEVENT_OP_TRIGGER:
 		if (!kev_plain(c, KEVENT_NOMERGE, KEV_USES_VALUE))
 			break;
-		return kev_trigger_id(q, c->id, c->value, !(c->flags & KEVENT_NOMERGE));
+		return kev_trigger_id(q, c->id, c->value, c->flags);
 	case KEVENT_OP_ACK:
 		return kev_plain(c, 0, 0) ? kev_ack(q, c) : -EINVAL;
 	case KEVENT_OP_CANCEL:

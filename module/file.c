@@ -87,6 +87,19 @@ noinline int kev_hook_pollfree(wait_queue_entry_t *wait)
 	return 0;
 }
 
+/* What is more than an edge to be posted.  CONTEXT: ring->lock, which it drops */
+static noinline int kev_file_wake_slow(wait_queue_entry_t *wait, u32 got,
+				       unsigned long flags)
+	__releases(&((struct kev_file *)wait->private)->item.ring->lock)
+{
+	struct kev_file *f = wait->private;
+	u32 bits = got & f->item.events;
+
+	kev_file_woken(f, got);
+	spin_unlock_irqrestore(&f->item.ring->lock, flags);
+	return bits & KEV_POLLFREE ? kev_hook_pollfree(wait) : 0;
+}
+
 /*
  * CONTEXT: any, under the lock of a foreign wait queue head, with interrupts on
  * or off.  Posts, lists or marks, and wakes sleepers; polls nothing.
@@ -118,13 +131,12 @@ static int kev_file_wake(wait_queue_entry_t *wait, unsigned int mode, int sync,
 	 */
 	smp_mb__after_spinlock();
 	bits = got & f->item.events;
-	if (likely(bits && !(bits & (KEV_DOUBTFUL | KEV_POLLFREE)) &&
-		   !(f->item.flags & KEV_UNUSUAL)))
-		kev_news(&f->item, bits);
-	else
-		kev_file_woken(f, got);
+	if (unlikely(!bits || bits & (KEV_DOUBTFUL | KEV_POLLFREE) ||
+		     f->item.flags & KEV_UNUSUAL))
+		return kev_file_wake_slow(wait, got, flags);
+	kev_news(&f->item, bits);
 	spin_unlock_irqrestore(&r->lock, flags);
-	return unlikely(bits & KEV_POLLFREE) ? kev_hook_pollfree(wait) : 0;
+	return 0;
 }
 
 struct kev_hooking {

@@ -726,7 +726,7 @@ static inline u32 kev_buffer_slice(struct kev_buffer *b, u64 start, size_t len,
 
 /* change.c */
 long kev_changes(struct kev_queue *q, u64 changes, u32 nr, u32 *done);
-long kev_trigger(struct kev_queue *q, u64 id, u64 value, bool merge);
+long kev_trigger(struct kev_queue *q, u64 id, u64 value, u32 flags);
 void kev_item_init(struct kev_item *item, struct kev_ring *r,
 		   const struct kevent_change *c);
 void kev_item_done(struct kev_item *item, __poll_t bits);
@@ -771,7 +771,7 @@ __poll_t kev_value_poll(struct kev_item *item);
 struct kev_item *kev_value_new(struct kev_queue *q, const struct kevent_change *c,
 			       size_t size);
 void kev_value_release(struct kev_item *item);
-long kev_user_trigger(struct kev_item *item, u64 value, bool merge);
+long kev_user_trigger(struct kev_item *item, u64 value, u32 flags);
 
 /* queue.c */
 extern const struct file_operations kev_fops;

@@ -288,7 +288,7 @@ static long kev_ioctl_trigger(struct kev_queue *q, void *arg, void __user *uarg)
 
 	if (t->flags & ~KEVENT_NOMERGE)
 		return -EINVAL;
-	return kev_trigger(q, t->id, t->value, !t->flags);
+	return kev_trigger(q, t->id, t->value, t->flags);
 }
 
 /**

@@ -44,13 +44,13 @@ static bool kev_outstanding(struct kev_item *item)
 }
 
 /* CONTEXT: ring->lock.  A disabled source reports it when it is enabled. */
-long kev_user_trigger(struct kev_item *item, u64 value, bool merge)
+long kev_user_trigger(struct kev_item *item, u64 value, u32 flags)
 {
 	s64 sum = value;
 
 	if (value > S64_MAX)
 		return -EINVAL;
-	if (!merge && kev_outstanding(item))
+	if (flags & KEVENT_NOMERGE && kev_outstanding(item))
 		return -EAGAIN;
 	if (!(item->flags & KEV_LATEST) &&
 	    check_add_overflow(item->ev.result, sum, &sum))
