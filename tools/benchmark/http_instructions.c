@@ -38,7 +38,7 @@ enum { LOCKSTEP, EPOLL, IO_URING, KEVENT, SERVERS };
 
 static char *kinds[] = { "lockstep", "epoll", "io_uring" };
 
-static int starts = 3, rounds = 3;
+static int starts = 3, rounds = 6;
 
 static int sockets[CONNECTIONS];
 static size_t response; /* bytes */
