@@ -239,12 +239,11 @@ void kev_unhook(struct kev_file *f)
 	}
 }
 
-static void kev_file_free(struct kev_file *f)
+/* The memory; the file and what it has of us went before.  CONTEXT: any */
+void kev_file_gone(struct kev_item *item)
 {
-	fput(f->file);
-	put_pid(f->owner);
-	kev_user_uncharge(f->item.ring->queue->user);
-	kmem_cache_free(kev_file_cache, f);
+	kev_user_uncharge(item->ring->queue->user);
+	kmem_cache_free(kev_file_cache, to_file(item));
 }
 
 static void kev_file_release(struct kev_item *item)
@@ -253,40 +252,42 @@ static void kev_file_release(struct kev_item *item)
 
 	kev_unhook(f); /* before the file may go */
 	kev_watch_detach(f);
-	kev_file_free(f);
+	fput(f->file);
+	put_pid(f->owner);
+	kev_file_gone(item);
 }
 
-/* The last event of a source; not before there is room for it. */
-static bool kev_file_post_closed(struct kev_item *item)
+/* Unless it is being used, or added.  CONTEXT: the lock of the table of items */
+static bool kev_file_kill(struct kev_item *item)
 {
 	struct kev_ring *r = item->ring;
+	bool idle;
 
-	if (item->busy || item->flags & KEV_DEAD || !kev_ring_ready(r))
-		return false;
-	kev_item_kill(item);
-	item->ev.events = (__force u32)EPOLLHUP;
-	item->ev.flags |= KEVENT_EV_CLOSED;
-	kev_ring_put(r, item);
-	kev_wake(r, true);
-	return true;
+	spin_lock_irq(&r->lock);
+	idle = item->ev.id && !item->busy && !(item->flags & KEV_DEAD);
+	if (idle)
+		kev_item_kill(item);
+	spin_unlock_irq(&r->lock);
+	return idle;
 }
 
 /*
- * All but this module have closed the file.  Posts CLOSED and frees the source,
- * unless it is being used, or added, or its ring is full: a later scan comes
- * back.  CONTEXT: the lock of the file's bucket
+ * All but this module have closed the file.  Lets go of it and posts CLOSED, unless
+ * the source is in use: a later scan comes back.  The event may wait for room, but
+ * the file does not: it can be the socket that holds the queue, whose ring nobody
+ * would empty any more.  The scan's mutex keeps the queue.  CONTEXT: the lock of the
+ * file's bucket
  */
 void kev_file_close(struct kev_file *f)
 {
 	struct kev_item *item = &f->item;
 	struct kev_ring *r = item->ring;
 	struct kev_queue *q = r->queue;
+	struct file *file = f->file;
 	bool closed;
 
 	spin_lock(&q->items.lock);
-	spin_lock_irq(&r->lock);
-	closed = item->ev.id && kev_file_post_closed(item);
-	spin_unlock_irq(&r->lock);
+	closed = kev_file_kill(item);
 	if (closed)
 		kev_items_erase(&q->items, item);
 	spin_unlock(&q->items.lock);
@@ -294,7 +295,13 @@ void kev_file_close(struct kev_file *f)
 		return;
 	kev_unhook(f);
 	kev_watch_unlink(f);
-	kev_file_free(f);
+	put_pid(f->owner);
+	item->ev.events = (__force u32)EPOLLHUP;
+	item->ev.flags |= KEVENT_EV_CLOSED;
+	spin_lock_irq(&r->lock);
+	kev_post_last(item);
+	spin_unlock_irq(&r->lock);
+	fput(file);
 }
 
 static int kev_file_check(const struct kevent_change *c)

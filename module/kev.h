@@ -48,6 +48,8 @@
  *     - the timer tree: left under ring->lock when it dies;
  *     - the table of watched files: left in kind->release(), under the bucket's
  *       lock.
+ *   One whose file was closed may wait for room on ring->pending, dead: then it is
+ *   memory with an event, and goes when that is in the ring, or with the ring.
  *   An item that is KEV_ONCE is a request: see request.c.
  *
  * A queue
@@ -341,9 +343,9 @@ bool kev_ring_unclaimed(struct kev_ring *r, const struct kev_item *item);
 u32 kev_ring_available(struct kev_ring *r);
 #define KEV_DRAIN_ENTER 1024
 void kev_ring_drain(struct kev_ring *r, unsigned int budget);
-bool kev_ring_ready(struct kev_ring *r);
 bool kev_post_now(struct kev_item *item);
 void kev_post_request(struct kev_item *item);
+void kev_post_last(struct kev_item *item);
 bool kev_hold(struct kev_ring *r, u32 n);
 void kev_unhold_slow(struct kev_ring *r);
 bool kev_request_reserve(struct kev_ring *r, u32 n);
@@ -748,6 +750,7 @@ int kev_hook_pollfree(wait_queue_entry_t *wait);
 void kev_unhook(struct kev_file *f);
 bool kev_file_may_poll(struct kev_item *item, struct pid *process);
 void kev_file_close(struct kev_file *f);
+void kev_file_gone(struct kev_item *item);
 int kev_file_init(void);
 void kev_file_exit(void);
 int kev_watch_attach(struct kev_file *f);

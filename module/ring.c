@@ -119,6 +119,10 @@ static void kev_unpend(struct kev_item *item)
 		kev_request_gone(item);
 		return;
 	}
+	if (item->flags & KEV_DEAD) {
+		kev_file_gone(item);
+		return;
+	}
 	if (item->flags & KEV_STALE) {
 		kev_list_stale(item);
 		kev_wake_slow(r, false, item);
@@ -154,7 +158,7 @@ void kev_ring_drain(struct kev_ring *r, unsigned int budget)
 #define KEV_DRAIN_POST 16
 
 /* Whether an event may go into the ring: there is room, and nothing waits for it. */
-bool kev_ring_ready(struct kev_ring *r)
+static bool kev_ring_ready(struct kev_ring *r)
 {
 	lockdep_assert_held(&r->lock);
 	if (unlikely(r->nr_pending))
@@ -243,6 +247,19 @@ void kev_post_request(struct kev_item *item)
 	}
 	if (kev_post_now(item))
 		kev_request_gone(item);
+	else
+		kev_pend(item, KEV_PENDING);
+	kev_wake(r, true);
+}
+
+/* The event of a file that was closed, whose source is gone but for its memory. */
+void kev_post_last(struct kev_item *item)
+{
+	struct kev_ring *r = item->ring;
+
+	lockdep_assert_held(&r->lock);
+	if (kev_post_now(item))
+		kev_file_gone(item);
 	else
 		kev_pend(item, KEV_PENDING);
 	kev_wake(r, true);
@@ -503,7 +520,7 @@ struct kev_ring *kev_ring_create(struct kev_queue *q, u32 index, int node,
 	return r;
 }
 
-/* Only requests that found it full are left; no ioctl or callback can reach it. */
+/* Only what found it full and has ended is left; no ioctl or callback can reach it. */
 void kev_ring_destroy(struct kev_ring *r)
 {
 	struct kev_item *item, *next;
@@ -511,7 +528,10 @@ void kev_ring_destroy(struct kev_ring *r)
 	kev_timer_ring_exit(r);
 	irq_work_sync(&r->poll_work);
 	list_for_each_entry_safe(item, next, &r->pending, node)
-		kev_request_free(item);
+		if (item->flags & KEV_ONCE)
+			kev_request_free(item);
+		else
+			kev_file_gone(item);
 	kev_requests_free_spares(r);
 	kev_user_unhold(r->queue->user, r->credit + r->requests);
 	kev_ring_free_pages(r);

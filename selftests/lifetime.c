@@ -700,6 +700,23 @@ TEST(in_flight_in_watched)
 	EXPECT_TRUE(EVENTUALLY(module_references() == before));
 }
 
+/* And if its ring is full, which nobody can empty any more. */
+TEST(in_flight_in_watched_full)
+{
+	int before = module_references(), fds[2], queue = queue_open(1, 2), i;
+
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(0, submit_nop(queue, i, i));
+	}
+	ASSERT_EQ(0, stream_pair(fds));
+	ASSERT_EQ(0, add_file(queue, fds[1], EPOLLIN, 0, 1, NULL));
+	ASSERT_EQ(0, send_fd(fds[0], queue));
+	close(queue);
+	close(fds[0]);
+	close(fds[1]);
+	EXPECT_TRUE(EVENTUALLY(module_references() == before));
+}
+
 /* The module cannot be unloaded while a queue is open or mapped. */
 TEST(unload)
 {

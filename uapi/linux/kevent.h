@@ -185,7 +185,7 @@
  * mappings are not inherited.  Ids carry a generation and are never reused
  * within a queue.  A watched file stays open while it is watched.  When no
  * reference but this module's is left, the file's sources are dropped within
- * about two seconds (or once their ring has room), each with one event that
+ * about two seconds, each with one event (which may wait for room) that
  * carries KEVENT_EV_CLOSED.
  * KEVENT_OP_REMOVE with KEVENT_CLOSE_FD does both at once.
  *
