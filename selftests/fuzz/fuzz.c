@@ -141,7 +141,10 @@ static long idle_references;
 static pid_t children[8];
 static u32 nr_children;
 
+static bool in_child;
+
 static void describe(FILE *out, const struct record *r, u32 n);
+static void save_ever(void);
 
 static __attribute__((format(printf, 1, 2), noreturn))
 void broken(const char *format, ...)
@@ -155,6 +158,8 @@ void broken(const char *format, ...)
 	fputc('\n', stderr);
 	if (self && self->program)
 		describe(stderr, self->program, self->records);
+	if (ever && !in_child)
+		save_ever();
 	abort();
 }
 
@@ -1266,8 +1271,6 @@ OP(pause)
 	else
 		sched_yield();
 }
-
-static bool in_child;
 
 /* Of a child alone: it would stay with the others for good. */
 OP(limit)
