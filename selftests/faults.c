@@ -62,22 +62,17 @@ static void fail_at(unsigned int n)
 		abort();
 }
 
-/* How far off the fault is.  A call that it meets here did not meet it before. */
-static unsigned int fail_left(void)
+/* Whether the fault was met.  A call that it meets here did not meet it before. */
+static int fail_met(void)
 {
 	char text[16] = "";
-	ssize_t n = pread(fail_fd, text, sizeof(text) - 1, 0);
+	int met = pread(fail_fd, text, sizeof(text) - 1, 0) > 0 && *text == '0';
 	int i;
 
 	for (i = 0; i < 2; i++)
 		if (pwrite(fail_fd, "0", 1, 0) == 1)
-			return n > 0 ? strtoul(text, NULL, 10) : 1;
+			return met;
 	abort();
-}
-
-static int fail_met(void)
-{
-	return !fail_left();
 }
 
 /* By default they spare allocations that may wait, which ours do. */
@@ -1300,79 +1295,6 @@ TEST_F_TIMEOUT(faults, sweep, 300)
 	EXPECT_LT(2, n);
 	EXPECT_EQ(!!variant->errors[0], !!failed);
 	EXPECT_GT(NO_END, n);
-}
-
-/* ------------------------------------------------------------------------ */
-/* The module itself */
-
-#define FAR 1000000
-/* Of all that loading a module allocates, its own beginning is among the last. */
-#define LAST 200
-
-static int module_insert(int fd)
-{
-	return sys(syscall(SYS_finit_module, fd, "", 0));
-}
-
-static int module_remove(void)
-{
-	int result = -EAGAIN;
-
-	EVENTUALLY((result = sys(syscall(SYS_delete_module, "kevent",
-					 O_NONBLOCK))) != -EAGAIN);
-	return result;
-}
-
-FIXTURE(module) {
-};
-
-FIXTURE_SETUP(module)
-{
-}
-
-FIXTURE_TEARDOWN(module)
-{
-}
-
-TEST_F_TIMEOUT(module, load, 600)
-{
-	const char *directory = getenv("KEVENT_KO_DIR");
-	unsigned int n, total, failed = 0;
-	int fd, result, met;
-	char path[512];
-
-	if (!directory)
-		SKIP(return, "KEVENT_KO_DIR does not say where kevent.ko is");
-	snprintf(path, sizeof(path), "%s/kevent.ko", directory);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	ASSERT_LE(0, fd);
-	ASSERT_EQ(0, faults_prepare());
-	ASSERT_EQ(0, module_remove());
-	fail_at(FAR);
-	result = module_insert(fd);
-	ASSERT_EQ(0, result);
-	total = FAR - fail_left();
-	ASSERT_LT(LAST, total);
-	for (n = total - LAST; n <= total; n++) {
-		/* One that failed left nothing to remove. */
-		if (!result)
-			ASSERT_EQ(0, module_remove());
-		fail_at(n);
-		result = module_insert(fd);
-		met = fail_met();
-		EXPECT_TRUE(!result || (met && (result == -ENOMEM ||
-						result == -EFAULT)))
-			TH_LOG("fault %u of %u: %d", n, total, result);
-		failed += result < 0;
-	}
-	if (result)
-		ASSERT_EQ(0, module_insert(fd));
-	TH_LOG("the last %u of %u faults, %u of them an error", LAST, total, failed);
-	EXPECT_LT(0, failed);
-	fd = queue_open(1, 4);
-	EXPECT_LE(0, fd);
-	EXPECT_EQ(0, submit_nop(fd, 1, 1));
-	EXPECT_EQ(1, get_now(fd));
 }
 
 TEST_HARNESS_MAIN
