@@ -19,6 +19,9 @@
  * then reads without the lock only lets it go back to user space sooner, where it
  * may find nothing: that is a step of it here in any case.
  *
+ * With LEAVES_AT_ONCE, which is no breakage, one that leaves for a signal takes
+ * itself off the list and passes its wakeup on in one step: fewer states.
+ *
  * The consumers but the last are threads of one process.  It may be killed: in
  * the ioctl or in user space, though not between a claim and acting on it, which
  * loses an event by design.  Or consumer 0 is interrupted in the ioctl and never
@@ -251,6 +254,17 @@ end_asleep:
 	fi;
 
 	/* a signal: this one collects nothing, but it may be woken before it has left */
+#ifdef LEAVES_AT_ONCE
+	lock_and_load(h);
+	d_step {
+		if
+		:: woken[me] -> woken[me] = false; pass_on(h)
+		:: else -> waiters??eval(me)
+		fi;
+		h = 0;
+		L = 0
+	}
+#else
 	lock_and_load(h);
 	d_step {
 		if
@@ -269,6 +283,7 @@ end_asleep:
 #endif
 	:: else
 	fi;
+#endif
 	if
 	:: fate == INTERRUPTED -> goto gone
 	:: else
