@@ -656,17 +656,21 @@ TEST_F(submit, half_buffer)
 /* More than two gigabytes: no error, and no more than is there. */
 TEST_F(submit, longest)
 {
+	/* Low: on arm64 the mappings end less than that length below the kernel. */
+	void *hint = (void *)(uintptr_t)0x100000000ULL, *low;
 	int fd;
 
 	if (!disk(2))
 		SKIP(return, "KEVENT_DISKS names fewer than three disks");
+	low = mmap(hint, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, low);
 	fd = storage_open(EXT4, 0, SIZE, 1);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, access_later(fd));
-	EXPECT_EQ(100, IO(read_entry(fd, self->buffer, 0x7fffffff,
-				     SIZE - 100)).result);
+	EXPECT_EQ(100, IO(read_entry(fd, low, 0x7fffffff, SIZE - 100)).result);
 	close(fd);
-	EXPECT_EQ(-1, pattern_wrong(self->buffer, 100, 1, SIZE - 100));
+	EXPECT_EQ(-1, pattern_wrong(low, 100, 1, SIZE - 100));
+	munmap(low, SIZE);
 }
 
 /* To each ring by its index, and to the caller's own. */
