@@ -358,6 +358,8 @@ static const int *const entry_errors[] = {
 static const int setup_errors[] = { EBUSY, EINVAL, ENODEV, ENOMEM, EFAULT, E2BIG, 0 };
 static const int info_errors[] = { EBADFD, EINVAL, EFAULT, E2BIG, 0 };
 static const int change_errors[] = { EBADFD, EINVAL, EFAULT, EINTR, E2BIG, 0 };
+static const int trigger_call_errors[] = { EBADFD, EINVAL, EFAULT, ENOENT, EOPNOTSUPP,
+	EAGAIN, EOVERFLOW, E2BIG, 0 };
 static const int buffer_errors[] = { EBADFD, EINVAL, EFAULT, EINTR, ENOMEM, E2BIG, 0 };
 
 static bool listed(const int *list, int error)
@@ -1072,6 +1074,17 @@ OP(buffers)
 		broken("BUFFERS: %d of %u, done %u", ret, (u32)v[2], arg->done);
 }
 
+OP(trigger)
+{
+	struct kevent_trigger *arg = low(ARG_AT);
+
+	*arg = (struct kevent_trigger){
+		.size = sizeof(*arg), .id = id_of(r->a[1]), .flags = v[2], .value = v[3],
+	};
+	if (call(FD(0), KEVENT_IOC_TRIGGER, arg, sizeof(*arg)) < 0)
+		check_errno(FD(0), "TRIGGER", trigger_call_errors);
+}
+
 static void *out_address(u64 which)
 {
 	switch (which) {
@@ -1317,6 +1330,7 @@ static const struct op {
 	O(read, { "fd" }, { "len", &lengths }),
 	O(buffers, { "q" }, { "first", &numbers }, { "nr", &counts },
 	  { "addr", &addresses }, { "len", &lengths }),
+	O(trigger, { "q" }, { "id" }, { "flags", &flags }, { "value", &times }),
 	O(close, { "fd" }),
 	O(dup, { "fd" }, { "to" }),
 	O(pause, { "time", &pauses }),
