@@ -34,6 +34,21 @@ static inline void vm_flags_mod(struct vm_area_struct *vma, unsigned long set,
 }
 #endif
 
+/*
+ * Puts a page of kernel memory into a mapping whose file keeps it.  Up to 5.10 the
+ * mark of a page that is charged to a cgroup is where its mappings are counted, so
+ * that it can be mapped by its number only.
+ */
+static inline int kev_insert_page(struct vm_area_struct *vma, unsigned long at,
+				  struct page *page)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 11, 0)
+	return remap_pfn_range(vma, at, page_to_pfn(page), PAGE_SIZE, vma->vm_page_prot);
+#else
+	return vm_insert_page(vma, at, page);
+#endif
+}
+
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
 static inline void hrtimer_setup(struct hrtimer *timer,
 				 enum hrtimer_restart (*function)(struct hrtimer *),

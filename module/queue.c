@@ -433,7 +433,7 @@ static int kev_mmap(struct file *file, struct vm_area_struct *vma)
 	vma->vm_ops = &kev_vm_ops;
 	pgoff = vma->vm_pgoff;
 	for (at = vma->vm_start; at < vma->vm_end; at += PAGE_SIZE) {
-		ret = vm_insert_page(vma, at, kev_page_at(q, pgoff++));
+		ret = kev_insert_page(vma, at, kev_page_at(q, pgoff++));
 		if (ret)
 			return ret;
 	}
