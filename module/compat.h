@@ -106,6 +106,29 @@ static inline ssize_t kev_iter_write(struct file *file, struct kiocb *iocb,
 #endif
 }
 
+/*
+ * Whether the device, if it is one, can reach the memory.  Newer kernels ask so of
+ * pages that they pin themselves, and not of a single page that they are given.
+ */
+static inline bool kev_device_reaches(struct file *file, const struct bio_vec *vecs,
+				      u32 nr, u32 skip)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
+	struct inode *inode = file->f_mapping->host;
+	unsigned int at;
+	u32 i;
+
+	if (likely(!S_ISBLK(inode->i_mode)) || !nr)
+		return true;
+	at = vecs[0].bv_offset + skip;
+	for (i = 1; i < nr; i++)
+		at |= vecs[i].bv_offset;
+	return !(at & bdev_dma_alignment(I_BDEV(inode)));
+#else
+	return true;
+#endif
+}
+
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
 #define inode_get_ctime(inode) ((inode)->i_ctime)
 #endif

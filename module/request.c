@@ -623,6 +623,9 @@ static ssize_t kev_transfer_pinned(struct kev_request *req, int flags)
 		req->wait.item.ev.flags |= KEVENT_EV_DIRECT;
 	kev_pinned_iter(req, &iter);
 	req->iocb.ki_complete = kev_kiocb_complete;
+	if (req->way == KEV_WAY_DIRECT &&
+	    !kev_device_reaches(req->iocb.ki_filp, req->vecs, req->nr_vecs, req->skip))
+		return -EINVAL;
 	return kev_transfer(req, &iter, flags | KEV_IOCB_CACHE);
 }
 
