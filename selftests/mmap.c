@@ -660,9 +660,10 @@ TEST(node_of_pages)
 	for (i = 0; i < n; i++) {
 		r = ring_on_node(&q, i, nodes[i]);
 		if (r == -EFAULT || r == -ENOENT || r == -EINVAL || r == -EEXIST)
-			SKIP(break, "move_pages does not see this kind of memory");
+			SKIP(goto out, "move_pages does not see this kind of memory");
 		EXPECT_EQ(1, r);
 	}
+out:
 	queue_free(&q);
 }
 
