@@ -110,15 +110,16 @@ static inline ssize_t kev_iter_write(struct file *file, struct kiocb *iocb,
  * Whether the device, if it is one, can reach the memory.  Newer kernels ask so of
  * pages that they pin themselves, and not of a single page that they are given.
  */
-static inline bool kev_device_reaches(struct file *file, const struct bio_vec *vecs,
-				      u32 nr, u32 skip)
+static inline bool kev_device_reaches(struct file *file, loff_t pos,
+				      const struct bio_vec *vecs, u32 nr, u32 skip)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
 	struct inode *inode = file->f_mapping->host;
 	unsigned int at;
 	u32 i;
 
-	if (likely(!S_ISBLK(inode->i_mode)) || !nr)
+	/* Past its end the memory is not looked at. */
+	if (likely(!S_ISBLK(inode->i_mode)) || !nr || pos >= bdev_nr_bytes(I_BDEV(inode)))
 		return true;
 	at = vecs[0].bv_offset + skip;
 	for (i = 1; i < nr; i++)

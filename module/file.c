@@ -261,12 +261,18 @@ static void kev_file_release(struct kev_item *item)
 static bool kev_file_kill(struct kev_item *item)
 {
 	struct kev_ring *r = item->ring;
+	u32 waits;
 	bool idle;
 
 	spin_lock_irq(&r->lock);
 	idle = item->ev.id && !item->busy && !(item->flags & KEV_DEAD);
-	if (idle)
+	if (idle) {
+		/* What waits for room goes with the last event. */
+		waits = item->where == KEV_PENDING ? item->ev.events : 0;
 		kev_item_kill(item);
+		item->ev.events = waits | (__force u32)EPOLLHUP;
+		item->ev.flags |= KEVENT_EV_CLOSED;
+	}
 	spin_unlock_irq(&r->lock);
 	return idle;
 }
@@ -288,20 +294,19 @@ void kev_file_close(struct kev_file *f)
 
 	spin_lock(&q->items.lock);
 	closed = kev_file_kill(item);
-	if (closed)
+	if (closed) {
 		kev_items_erase(&q->items, item);
+		kev_unhook(f);
+		kev_watch_unlink(f);
+		put_pid(f->owner);
+		spin_lock_irq(&r->lock);
+		kev_post_last(item);
+		spin_unlock_irq(&r->lock);
+	}
+	/* Not before: who does not find the id any more finds the event. */
 	spin_unlock(&q->items.lock);
-	if (!closed)
-		return;
-	kev_unhook(f);
-	kev_watch_unlink(f);
-	put_pid(f->owner);
-	item->ev.events = (__force u32)EPOLLHUP;
-	item->ev.flags |= KEVENT_EV_CLOSED;
-	spin_lock_irq(&r->lock);
-	kev_post_last(item);
-	spin_unlock_irq(&r->lock);
-	fput(file);
+	if (closed)
+		fput(file);
 }
 
 static int kev_file_check(const struct kevent_change *c)

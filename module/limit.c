@@ -142,7 +142,7 @@ void kev_user_expired(struct kev_user *user, u32 n)
 	if (!max)
 		return;
 	if (paid < now)
-		atomic64_cmpxchg(&user->expirations_paid, paid, now);
+		atomic64_cmpxchg_relaxed(&user->expirations_paid, paid, now);
 	atomic64_add((u64)(n + KEV_EXPIRE_INTERRUPT) * (NSEC_PER_SEC / max),
 		     &user->expirations_paid);
 }

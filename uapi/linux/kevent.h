@@ -185,8 +185,8 @@
  * mappings are not inherited.  Ids carry a generation and are never reused
  * within a queue.  A watched file stays open while it is watched.  When no
  * reference but this module's is left, the file's sources are dropped within
- * about two seconds, each with one event (which may wait for room) that
- * carries KEVENT_EV_CLOSED.
+ * about two seconds, each with one event that carries KEVENT_EV_CLOSED.  From then
+ * on REMOVE says ENOENT: that event is in the ring or waits for room (@pending).
  * KEVENT_OP_REMOVE with KEVENT_CLOSE_FD does both at once.
  *
  * Once KEVENT_OP_REMOVE has returned, no further event of the source will be
@@ -900,8 +900,10 @@ static inline unsigned int kevent_view_peek(struct kevent_view *view,
 	__u64 run = view->mask + 1 - (view->head & view->mask);
 
 	/* A head that others have moved shows as too many; then the claim fails. */
+	if (n > run)
+		n = run;
 	*events = &view->slots[view->head & view->mask];
-	return (unsigned int)(n < run ? n : run);
+	return (unsigned int)n;
 }
 
 /**
