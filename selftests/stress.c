@@ -182,7 +182,8 @@ static int open_file(struct source *s)
 
 	switch (s->file) {
 	case EVENTFD:
-		s->fd = s->in = eventfd_make();
+		s->in = eventfd_make();
+		s->fd = s->in;
 		return s->fd;
 	case PIPE:
 		if (pipe2(fds, O_NONBLOCK | O_CLOEXEC))
@@ -1069,7 +1070,8 @@ static unsigned int open_books(int tell)
 			continue;
 		open++;
 		if (tell)
-			ksft_print_msg("%s %u (file %u, flags %x, ring %u): %llu fired, %llu delivered\n",
+			ksft_print_msg("%s %u (file %u, flags %x, ring %u): "
+				       "%llu fired, %llu delivered\n",
 				       names[s->book], i, s->file, s->flags, s->ring,
 				       (unsigned long long)s->fired,
 				       (unsigned long long)s->delivered);
@@ -1171,7 +1173,8 @@ static void run_world(int64_t ns, int disturbances)
 
 static void tell(void)
 {
-	ksft_print_msg("seed %llu: %llu fires, %llu events (%llu %llu %llu %llu), %llu changes, %llu requests (%llu cancelled)\n",
+	ksft_print_msg("seed %llu: %llu fires, %llu events (%llu %llu %llu %llu), "
+		       "%llu changes, %llu requests (%llu cancelled)\n",
 		       (unsigned long long)w.seed, (unsigned long long)w.fires,
 		       (unsigned long long)w.events,
 		       (unsigned long long)w.collected[0],
@@ -1182,7 +1185,8 @@ static void tell(void)
 		       (unsigned long long)w.cancelled);
 	if (w.memory_error)
 		ksft_print_msg("memory offline: %s\n", strerror(-w.memory_error));
-	ksft_print_msg("%llu queues closed, %llu processes, %llu killed, %llu out of memory, %llu CPU and %llu memory cycles\n",
+	ksft_print_msg("%llu queues closed, %llu processes, %llu killed, %llu out of memory, "
+		       "%llu CPU and %llu memory cycles\n",
 		       (unsigned long long)w.closes, (unsigned long long)w.forks,
 		       (unsigned long long)w.kills, (unsigned long long)w.squeezed,
 		       (unsigned long long)w.cpu_cycles,
