@@ -19,7 +19,7 @@ module_param(max_user_held, ulong, 0644);
 MODULE_PARM_DESC(max_user_held, "requests in flight and pages that they pin, for each user (0: from memory size)");
 
 /* Periodic timers go on by themselves: nobody but their user would stop them. */
-static unsigned int max_user_expirations = 150000;
+static unsigned int max_user_expirations = 110000;
 module_param(max_user_expirations, uint, 0644);
 MODULE_PARM_DESC(max_user_expirations, "expirations of periodic timers a second, for each user, in the long run (0: any number)");
 
