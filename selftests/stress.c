@@ -1070,8 +1070,7 @@ static unsigned int open_books(int tell)
 			continue;
 		open++;
 		if (tell)
-			ksft_print_msg("%s %u (file %u, flags %x, ring %u): "
-				       "%llu fired, %llu delivered\n",
+			ksft_print_msg("%s %u (file %u, flags %x, ring %u): %llu, got %llu\n",
 				       names[s->book], i, s->file, s->flags, s->ring,
 				       (unsigned long long)s->fired,
 				       (unsigned long long)s->delivered);
@@ -1173,22 +1172,22 @@ static void run_world(int64_t ns, int disturbances)
 
 static void tell(void)
 {
-	ksft_print_msg("seed %llu: %llu fires, %llu events (%llu %llu %llu %llu), "
-		       "%llu changes, %llu requests (%llu cancelled)\n",
+	ksft_print_msg("seed %llu: %llu fires, %llu events (%llu %llu %llu %llu)\n",
 		       (unsigned long long)w.seed, (unsigned long long)w.fires,
 		       (unsigned long long)w.events,
 		       (unsigned long long)w.collected[0],
 		       (unsigned long long)w.collected[1],
 		       (unsigned long long)w.collected[2],
-		       (unsigned long long)w.collected[3],
+		       (unsigned long long)w.collected[3]);
+	ksft_print_msg("%llu changes, %llu requests (%llu cancelled)\n",
 		       (unsigned long long)w.changed, (unsigned long long)w.submitted,
 		       (unsigned long long)w.cancelled);
 	if (w.memory_error)
 		ksft_print_msg("memory offline: %s\n", strerror(-w.memory_error));
-	ksft_print_msg("%llu queues closed, %llu processes, %llu killed, %llu out of memory, "
-		       "%llu CPU and %llu memory cycles\n",
+	ksft_print_msg("%llu queues closed, %llu processes, %llu killed, %llu out of memory\n",
 		       (unsigned long long)w.closes, (unsigned long long)w.forks,
-		       (unsigned long long)w.kills, (unsigned long long)w.squeezed,
+		       (unsigned long long)w.kills, (unsigned long long)w.squeezed);
+	ksft_print_msg("%llu CPU and %llu memory cycles\n",
 		       (unsigned long long)w.cpu_cycles,
 		       (unsigned long long)w.memory_cycles);
 }
