@@ -947,7 +947,7 @@ OP(queue)
 
 OP(command)
 {
-	u32 number = 5 + r->a[1] % 250;
+	u32 number = _IOC_NR(KEVENT_IOC_TRIGGER) + 1 + r->a[1] % 249;
 	int ret = ioctl(FD(0), _IO(KEVENT_IOC_MAGIC, number), low(ARG_AT));
 
 	if ((ret >= 0 || errno != ENOTTY) && nr_parts == 1 && is_queue(FD(0)))
