@@ -7,6 +7,9 @@
  *   kev_watch_mutex  mutex    a bucket in the scan for closed files; a walk over
  *                             queues that watch queues
  *   queue->setup     mutex    making of the rings, once; growth of the table
+ *   user->start      mutex    making of the user's workqueue, once
+ *   users            spinlock (the array's) uid -> user, and user->queues; held
+ *                             alone
  *   watch bucket     spinlock the files that are watched
  *   queue->items     spinlock id -> item
  *   queue->owners    spinlock struct kev_owner, who submits
@@ -46,8 +49,8 @@
  *     - wait queue entries: removed by kind->release(), under the foreign lock,
  *       before the memory goes; or by POLLFREE;
  *     - the timer tree: left under ring->lock when it dies;
- *     - the table of watched files: left in kind->release(), under the bucket's
- *       lock.
+ *     - the table of watched files: left in kind->release() or kev_file_close(),
+ *       under the bucket's lock.
  *   One whose file was closed may wait for room on ring->pending, dead: then it is
  *   memory with an event, and goes when that is in the ring, or with the ring.
  *   An item that is KEV_ONCE is a request: see request.c.

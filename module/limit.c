@@ -119,8 +119,8 @@ void kev_user_unhold(struct kev_user *user, u32 n)
 }
 
 /*
- * Nanoseconds for which the user's timers are not looked at; nearly always 0.  Long
- * enough that looking for it is cheap, for any number of rings.
+ * Nanoseconds for which the user's timers are not looked at; nearly always 0.  Each
+ * ring's clocks look again then, which nobody is charged for: twenty times a second.
  */
 u64 kev_user_overdrawn(struct kev_user *user)
 {

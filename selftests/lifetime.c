@@ -686,34 +686,38 @@ TEST(in_flight)
 	EXPECT_TRUE(EVENTUALLY(module_references() == before));
 }
 
-/* A queue in the receive queue of a socket that it watches is freed. */
-TEST(in_flight_in_watched)
+/* Closes a queue that is left in the receive queue of a socket that it watches. */
+static int leave_in_watched(int queue)
 {
-	int before = module_references(), fds[2], queue = queue_open(1, 8);
+	int fds[2];
 
-	ASSERT_EQ(0, stream_pair(fds));
-	ASSERT_EQ(0, add_file(queue, fds[1], EPOLLIN, 0, 1, NULL));
-	ASSERT_EQ(0, send_fd(fds[0], queue));
+	if (stream_pair(fds) || add_file(queue, fds[1], EPOLLIN, 0, 1, NULL) ||
+	    send_fd(fds[0], queue))
+		return -1;
 	close(queue);
 	close(fds[0]);
 	close(fds[1]);
+	return 0;
+}
+
+/* A queue in the receive queue of a socket that it watches is freed. */
+TEST(in_flight_in_watched)
+{
+	int before = module_references();
+
+	ASSERT_EQ(0, leave_in_watched(queue_open(1, 8)));
 	EXPECT_TRUE(EVENTUALLY(module_references() == before));
 }
 
 /* And if its ring is full, which nobody can empty any more. */
 TEST(in_flight_in_watched_full)
 {
-	int before = module_references(), fds[2], queue = queue_open(1, 2), i;
+	int before = module_references(), queue = queue_open(1, 2), i;
 
 	for (i = 0; i < 3; i++) {
 		ASSERT_EQ(0, submit_nop(queue, i, i));
 	}
-	ASSERT_EQ(0, stream_pair(fds));
-	ASSERT_EQ(0, add_file(queue, fds[1], EPOLLIN, 0, 1, NULL));
-	ASSERT_EQ(0, send_fd(fds[0], queue));
-	close(queue);
-	close(fds[0]);
-	close(fds[1]);
+	ASSERT_EQ(0, leave_in_watched(queue));
 	EXPECT_TRUE(EVENTUALLY(module_references() == before));
 }
 
