@@ -15,6 +15,7 @@
 #include "io_test.h"
 
 #include <pty.h>
+#include <sys/rseq.h>
 
 #define FAULTS "/sys/kernel/debug/"
 #define MANY 16
@@ -76,6 +77,16 @@ static int fail_met(void)
 	abort();
 }
 
+/*
+ * The kernel writes the thread's CPU to its rseq area when it returns to user space, and
+ * kills it if it cannot: after a fork it has to copy that page, which may be what fails.
+ */
+static void leave_rseq(void)
+{
+	syscall(SYS_rseq, (char *)__builtin_thread_pointer() + __rseq_offset,
+		sizeof(struct rseq), RSEQ_FLAG_UNREGISTER, RSEQ_SIG);
+}
+
 /* By default they spare allocations that may wait, which ours do. */
 static int faults_prepare(void)
 {
@@ -93,6 +104,7 @@ static int faults_prepare(void)
 	unsigned int i;
 	int error;
 
+	leave_rseq();
 	for (i = 0; i < ARRAY_SIZE(settings); i++) {
 		snprintf(path, sizeof(path), FAULTS "%s", settings[i][0]);
 		error = write_text(path, settings[i][1]);
