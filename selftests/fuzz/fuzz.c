@@ -1526,24 +1526,46 @@ static void join(struct part *part)
 	}
 }
 
+/* The fault is for the call, not for what the kernel copies to return from a signal. */
+static void disarm(void)
+{
+	if (self && self->fault)
+		set_fault(0);
+}
+
 /* Disturbs calls that would wait for long. */
 static void on_tick(int signal)
 {
+	int error = errno;
 	u32 i;
 
 	(void)signal;
+	disarm();
 	for (i = 1; i < THREADS; i++)
 		if (parts[i].done != parts[i].go)
 			syscall(SYS_tgkill, getpid(), parts[i].tid, SIGUSR2);
+	errno = error;
 }
 
-static void on_kick(int signal) { (void)signal; }
+static void on_kick(int signal)
+{
+	int error = errno;
+
+	(void)signal;
+	disarm();
+	errno = error;
+}
 
 static void on_fault(int signal, siginfo_t *info, void *context)
 {
 	(void)context;
 	if (self && self->jumping)
 		siglongjmp(self->jump, 1);
+	/* The fault was met where the kernel delivers a signal: that one is lost. */
+	if (self && self->fault && info->si_code == SI_KERNEL) {
+		self->fault = 0;
+		return;
+	}
 	broken("signal %d at %p", signal, info->si_addr);
 }
 
