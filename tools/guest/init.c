@@ -578,12 +578,15 @@ static const char *const splats[] = {
 
 /*
  * KCSAN watches the whole kernel, which has races of its own.  A report counts if
- * the stack of either access has a function of a module from outside the kernel's
- * tree in it, at whatever depth; others are counted and stay in the log.
+ * one of the modules is on top of either access's stack, or has called what is: its
+ * helpers, a timer, a list.  What file systems and devices below us do among
+ * themselves does not; it is counted and stays in the log.
  */
+#define NEAR_FRAMES 4
 static const char *const our_frames[] = { " [kevent]", " [pollzoo]" };
 static char race[512];	/* the title of the report that is being read */
 static bool race_is_ours;
+static unsigned int race_frame;	/* of the stack that is being read, from its top */
 static unsigned int foreign_races;
 
 static void end_race(void)
@@ -602,11 +605,15 @@ static bool is_race(const char *text)
 		end_race();
 		snprintf(race, sizeof(race), "%s", text);
 		race_is_ours = false;
+		race_frame = NEAR_FRAMES;
 	}
 	if (!*race)
 		return false;
-	for (size_t i = 0; i < ARRAY_SIZE(our_frames); i++)
-		race_is_ours |= !!strstr(text, our_frames[i]);
+	if (strstr(text, " by task ") || strstr(text, " by interrupt "))
+		race_frame = 0;
+	else if (strstr(text, "+0x") && race_frame++ < NEAR_FRAMES)
+		for (size_t i = 0; i < ARRAY_SIZE(our_frames); i++)
+			race_is_ours |= !!strstr(text, our_frames[i]);
 	if (!strncmp(text, "=====", 5))
 		end_race();
 	return true;
@@ -1012,7 +1019,7 @@ int main(void)
 	read_kernel_log();
 	end_race();
 	if (foreign_races)
-		printf("init: %u data races without a function of the modules\n",
+		printf("init: %u data races of others than the modules\n",
 		       foreign_races);
 	check_taint();
 	finish();
