@@ -107,24 +107,30 @@ static inline ssize_t kev_iter_write(struct file *file, struct kiocb *iocb,
 }
 
 /*
- * Whether the device, if it is one, can reach the memory.  Newer kernels ask so of
- * pages that they pin themselves, and not of a single page that they are given.
+ * Whether the device that the file is, or lies on, can reach @count bytes of the memory.
+ * Newer kernels ask so of pages that they pin themselves, and not of those that they
+ * are given.
  */
-static inline bool kev_device_reaches(struct file *file, loff_t pos,
+static inline bool kev_device_reaches(struct file *file, loff_t pos, size_t count,
 				      const struct bio_vec *vecs, u32 nr, u32 skip)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
 	struct inode *inode = file->f_mapping->host;
+	struct block_device *bdev = inode->i_sb->s_bdev;
 	unsigned int at;
 	u32 i;
 
-	/* Past its end the memory is not looked at. */
-	if (likely(!S_ISBLK(inode->i_mode)) || !nr || pos >= bdev_nr_bytes(I_BDEV(inode)))
+	if (S_ISBLK(inode->i_mode)) {
+		bdev = I_BDEV(inode);
+		if (pos >= bdev_nr_bytes(bdev))
+			return true; /* the memory is not looked at */
+	}
+	if (!bdev || !count)
 		return true;
 	at = vecs[0].bv_offset + skip;
 	for (i = 1; i < nr; i++)
-		at |= vecs[i].bv_offset;
-	return !(at & bdev_dma_alignment(I_BDEV(inode)));
+		at |= vecs[i].bv_offset | (vecs[i - 1].bv_offset + vecs[i - 1].bv_len);
+	return !(at & bdev_dma_alignment(bdev));
 #else
 	return true;
 #endif

@@ -624,8 +624,8 @@ static ssize_t kev_transfer_pinned(struct kev_request *req, int flags)
 	kev_pinned_iter(req, &iter);
 	req->iocb.ki_complete = kev_kiocb_complete;
 	if (req->way == KEV_WAY_DIRECT &&
-	    !kev_device_reaches(req->iocb.ki_filp, req->offset + req->done, req->vecs,
-				req->nr_vecs, req->skip))
+	    !kev_device_reaches(req->iocb.ki_filp, req->offset + req->done, req->pinned,
+				req->vecs, req->nr_vecs, req->skip))
 		return -EINVAL;
 	return kev_transfer(req, &iter, flags | KEV_IOCB_CACHE);
 }
