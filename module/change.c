@@ -534,7 +534,9 @@ static long kev_change_one(struct kev_submission *s, struct kevent_change *c)
 		return c->flags & ~KEVENT_LINK ? -EINVAL : kev_submit(s, c);
 	}
 	if (s->used) {
-		kev_chain_end(s); /* first: closing the queue waits for it */
+		/* first: closing the queue waits for them */
+		kev_chain_end(s);
+		kev_submission_post(s);
 		kev_submission_forget(s); /* its number may name another now */
 	}
 	return kev_change_source(s->q, c);

@@ -581,6 +581,7 @@ struct kev_submission;
 int kev_requests_init(void);
 void kev_requests_exit(void);
 long kev_submit(struct kev_submission *s, struct kevent_change *c);
+void kev_submission_post(struct kev_submission *s);
 void kev_submission_forget(struct kev_submission *s);
 void kev_submission_end(struct kev_submission *s);
 long kev_cancel(struct kev_queue *q, struct kevent_change *c);

@@ -1127,7 +1127,7 @@ static void kev_request_attach(struct kev_submission *s, struct kev_request *req
 #define KEV_STOCK 16
 
 /* The events of what was done here. */
-static void kev_submission_post(struct kev_submission *s)
+void kev_submission_post(struct kev_submission *s)
 {
 	struct kev_ring *r = s->ring;
 	struct kev_request *req, *next;
