@@ -501,6 +501,7 @@ enum {
  * @done:      bytes transferred before the operation that is going on
  * @pinned:    bytes of the rest, in @vecs
  * @offset:    position of the first byte
+ * @limit:     of an append: RLIMIT_FSIZE of the submitter
  * @vecs:      of @nr_vecs pinned pieces; @small if that many suffice, or @buffer's
  * @skip:      where in the first of them the rest begins
  * @buffer:    registered, with a reference; NULL: the pieces are the request's own
@@ -522,6 +523,7 @@ struct kev_request {
 	size_t done;
 	size_t pinned;
 	loff_t offset;
+	u64 limit;
 	struct bio_vec *vecs;
 	u32 nr_vecs;
 	u32 skip;

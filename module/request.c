@@ -590,6 +590,20 @@ static bool kev_begin_write(struct kev_request *req, bool may_wait)
 	return true;
 }
 
+/* Where an append begins is known only now. */
+static int kev_limit_append(const struct kev_request *req, struct iov_iter *iter)
+{
+	struct inode *inode = file_inode(req->iocb.ki_filp);
+	loff_t size = i_size_read(inode);
+
+	if (!S_ISREG(inode->i_mode) || !iov_iter_count(iter))
+		return 0;
+	if (size >= req->limit)
+		return -EFBIG;
+	iov_iter_truncate(iter, req->limit - size);
+	return 0;
+}
+
 /* CONTEXT: the submitter, or a worker in its place */
 static ssize_t kev_transfer(struct kev_request *req, struct iov_iter *iter, int flags)
 {
@@ -600,6 +614,11 @@ static ssize_t kev_transfer(struct kev_request *req, struct iov_iter *iter, int 
 	iocb->ki_flags = (iocb->ki_flags & ~(IOCB_NOWAIT | IOCB_NOIO)) | flags;
 	if (!req->write)
 		return vfs_iocb_iter_read(iocb->ki_filp, iocb, iter);
+	if (unlikely(iocb->ki_flags & IOCB_APPEND)) {
+		ret = kev_limit_append(req, iter);
+		if (ret)
+			return ret;
+	}
 	if (!kev_begin_write(req, !(flags & IOCB_NOWAIT)))
 		return flags & IOCB_NOWAIT ? -EAGAIN : -EINTR;
 	iocb->ki_flags |= IOCB_WRITE;
@@ -1094,6 +1113,8 @@ static void kev_request_attach(struct kev_submission *s, struct kev_request *req
 		kev_request_list(r, req);
 		spin_unlock_irq(&r->lock);
 	}
+	if (unlikely(s->iocb.ki_flags & IOCB_APPEND))
+		req->limit = rlimit(RLIMIT_FSIZE);
 	if (s->file)
 		WRITE_ONCE(req->iocb.ki_filp, get_file(s->file));
 	req->iocb.ki_flags = s->iocb.ki_flags;

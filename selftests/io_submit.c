@@ -757,6 +757,29 @@ TEST_F(submit, file_size_limit)
 	EXPECT_EQ(SIZE + 100, lseek(self->fd, 0, SEEK_END));
 }
 
+/* Appends that were all accepted when the file was short. */
+TEST_F(submit, file_size_limit_of_appends)
+{
+	static const int results[] = { 40, 40, -EFBIG, -ECANCELED };
+	struct rlimit limit = { SIZE + 80, RLIM_INFINITY };
+	struct kevent_change c[4];
+	struct ukevent ev[4];
+	int i;
+
+	ASSERT_EQ(0, setrlimit(RLIMIT_FSIZE, &limit));
+	for (i = 0; i < 4; i++) {
+		c[i] = write_entry(self->fd, self->buffer, 40, 0);
+		c[i].rw_flags = RWF_APPEND;
+		c[i].flags = i < 3 ? KEVENT_LINK : 0;
+		c[i].cookie = i;
+	}
+	ASSERT_EQ(4, changes(self->q.fd, c, 4));
+	ASSERT_EQ(4, get(self->q.fd, ev, 4, 4, LONG_NS));
+	for (i = 0; i < 4; i++)
+		EXPECT_EQ(results[ev[i].cookie], ev[i].result);
+	EXPECT_EQ(SIZE + 80, lseek(self->fd, 0, SEEK_END));
+}
+
 /* One bad entry does not hide the others. */
 TEST_F(submit, array)
 {
