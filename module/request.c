@@ -1112,6 +1112,9 @@ static void kev_request_attach(struct kev_submission *s, struct kev_request *req
 		spin_lock_irq(&r->lock);
 		kev_request_list(r, req);
 		spin_unlock_irq(&r->lock);
+	} else {
+		/* Who cancelled it while it was in stock meant another. */
+		WRITE_ONCE(req->cancelled, false);
 	}
 	if (unlikely(s->iocb.ki_flags & IOCB_APPEND))
 		req->limit = rlimit(RLIMIT_FSIZE);
