@@ -16,7 +16,9 @@ static const struct kev_kind *const kev_kinds[] = {
 
 const struct kev_kind *kev_kind(unsigned int kind)
 {
-	return kind < ARRAY_SIZE(kev_kinds) ? kev_kinds[kind] : NULL;
+	if (kind >= ARRAY_SIZE(kev_kinds))
+		return NULL;
+	return kev_kinds[array_index_nospec(kind, ARRAY_SIZE(kev_kinds))];
 }
 
 static void kev_count_sources(struct kev_ring *r, int change)

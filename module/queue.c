@@ -2,6 +2,7 @@
 /* An open /dev/kevent: set-up, mapping, ioctls, poll, fdinfo, release. */
 #include <linux/cpuset.h>
 #include <linux/cred.h>
+#include <linux/nospec.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/user.h>
 #include <linux/seq_file.h>
@@ -24,7 +25,9 @@ struct kev_ring *kev_ring_of(struct kev_queue *q, u32 ring)
 {
 	if (ring == KEVENT_RING_LOCAL)
 		ring = kev_load(&q->rings[0]->shared->ring_of_node[numa_node_id()]);
-	return ring < q->nr_rings ? q->rings[ring] : NULL;
+	if (ring >= q->nr_rings)
+		return NULL;
+	return q->rings[array_index_nospec(ring, q->nr_rings)];
 }
 
 static bool kev_node_usable(int node)
@@ -372,7 +375,7 @@ static long kev_ioctl(struct file *file, unsigned int cmd, unsigned long address
 	    _IOC_NR(cmd) >= ARRAY_SIZE(kev_ioctls) ||
 	    cmd != _IO(KEVENT_IOC_MAGIC, _IOC_NR(cmd)))
 		return -ENOTTY;
-	io = &kev_ioctls[_IOC_NR(cmd)];
+	io = &kev_ioctls[array_index_nospec(_IOC_NR(cmd), ARRAY_SIZE(kev_ioctls))];
 	ret = kev_arg_fetch(&arg, io->size, uarg);
 	if (ret)
 		return ret;

@@ -33,6 +33,7 @@
 #include <linux/hash.h>
 #include <linux/magic.h>
 #include <linux/mount.h>
+#include <linux/nospec.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -1827,7 +1828,7 @@ static long kev_cancel_id(struct kev_queue *q, u64 id)
 
 	if (!(id & KEV_REQUEST) || index >= q->nr_rings)
 		return -ENOENT;
-	r = q->rings[index];
+	r = q->rings[array_index_nospec(index, q->nr_rings)];
 	spin_lock_irq(&r->lock);
 	req = kev_request_find(r, id);
 	if (req)
