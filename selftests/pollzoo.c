@@ -810,4 +810,65 @@ TEST(disable_pending)
 	close(zoo);
 }
 
+/* What a queue of one slot has for a source, until there is no more. */
+static uint32_t all_bits(struct queue *q, uint64_t cookie)
+{
+	struct ukevent ev[4];
+	uint32_t seen = 0;
+	int n, i;
+
+	while ((n = get(q->fd, ev, 0, 4, 0)) > 0)
+		for (i = 0; i < n; i++)
+			if (ev[i].cookie == cookie)
+				seen |= ev[i].events;
+	return seen;
+}
+
+/* A source that is to be polled has news, which wait for room. */
+TEST(keyless_then_pending)
+{
+	uint32_t ask = EPOLLIN | EPOLLOUT;
+	int zoo = zoo_open();
+	struct queue q;
+
+	ASSERT_EQ(0, queue_make(&q, 1, 1));
+	ASSERT_EQ(0, add_file(q.fd, zoo, ask, 0, 1, NULL));
+	ASSERT_EQ(0, submit_nop(q.fd, 0, 2));
+	ASSERT_EQ(0, zoo_keyless(zoo, 0, POLLZOO_TASK, EPOLLIN));
+	EXPECT_EQ(0, pending_of(&q, 0));
+	ASSERT_EQ(0, zoo_wake_many(zoo, 0, POLLZOO_TASK, EPOLLOUT, POLLZOO_SET_MASK, ask, 1));
+	EXPECT_EQ(1, pending_of(&q, 0));
+	EXPECT_EQ(ask, all_bits(&q, 1));
+	EXPECT_EQ(0, need_enter_of(&q, 0));
+	queue_free(&q);
+	close(zoo);
+}
+
+/* One whose news wait for room is to be polled as well, also after they have it. */
+TEST(pending_then_keyless)
+{
+	uint32_t ask = EPOLLIN | EPOLLOUT;
+	int zoo = zoo_open(), other = zoo_open();
+	struct ukevent ev[4];
+	struct queue q;
+
+	ASSERT_EQ(0, queue_make(&q, 1, 1));
+	ASSERT_EQ(0, add_file(q.fd, zoo, ask, 0, 1, NULL));
+	ASSERT_EQ(0, add_file(q.fd, other, ask, 0, 3, NULL));
+	ASSERT_EQ(0, submit_nop(q.fd, 0, 2));
+	ASSERT_EQ(0, zoo_news(zoo, 0, POLLZOO_TASK, EPOLLIN));
+	ASSERT_EQ(1, pending_of(&q, 0));
+	ASSERT_EQ(0, zoo_keyless(zoo, 0, POLLZOO_TASK, ask));
+	ASSERT_EQ(1, ring_collect(&q, 0, ev, 4));
+	ASSERT_EQ(0, zoo_news(other, 0, POLLZOO_TASK, EPOLLIN));
+	ASSERT_EQ(1, ring_collect(&q, 0, ev, 4));
+	EXPECT_EQ(1, ev[0].cookie);
+	EXPECT_EQ(1, need_enter_of(&q, 0));
+	EXPECT_EQ(ask, ev[0].events | all_bits(&q, 1));
+	EXPECT_EQ(0, need_enter_of(&q, 0));
+	queue_free(&q);
+	close(zoo);
+	close(other);
+}
+
 TEST_HARNESS_MAIN
