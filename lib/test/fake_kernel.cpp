@@ -66,6 +66,8 @@ struct fake_queue {
 // --- descriptors and memory
 
 int fake_kernel::open() noexcept {
+    if (open_error_ != 0)
+        return -open_error_;
     const lock guard(lock_);
     queues_[++next_fd_] = std::make_shared<fake_queue>();
     return next_fd_;
@@ -113,6 +115,11 @@ kevent_ring &fake_kernel::header(int fd, unsigned ring) {
     return *queues_.at(fd)->header(ring);
 }
 
+kevent_setup &fake_kernel::setup(int fd) {
+    const lock guard(lock_);
+    return queues_.at(fd)->setup;
+}
+
 // --- the world around
 
 int fake_kernel::memory_node(const void *address) noexcept {
@@ -121,7 +128,15 @@ int fake_kernel::memory_node(const void *address) noexcept {
     return found == places_.end() ? -ENOENT : found->second;
 }
 
+namespace {
+void do_once(const std::function<void()> *&what) {
+    if (what != nullptr)
+        (*std::exchange(what, nullptr))();
+}
+} // namespace
+
 std::int64_t fake_kernel::now() noexcept {
+    do_once(meanwhile);
     clock_reads++;
     const lock guard(lock_);
     return time_;
@@ -159,6 +174,24 @@ void fake_kernel::announce_without_key(int fd, std::uint32_t bits) {
     auto &file = *files_.at(fd);
     file.ready |= bits;
     wake_all(file, bits, false);
+}
+
+void fake_kernel::drop(int fd) {
+    const lock guard(lock_);
+    const auto file = files_.at(fd);
+    files_.erase(fd);
+    for (auto &queue : queues_)
+        std::erase_if(queue.second->sources, [&](const auto &each) {
+            auto &source = *each.second;
+            if (source.file != file)
+                return false;
+            auto &ring = queue.second->home(source);
+            ring.forget(source);
+            ring.count_source(-1);
+            ring.close(source);
+            return true;
+        });
+    changed_.notify_all();
 }
 
 void fake_kernel::settle(int fd, std::uint32_t bits) {
@@ -871,6 +904,13 @@ int fake_kernel::info(fake_queue &queue, kevent_setup &setup) {
 }
 
 int fake_kernel::ioctl(int fd, unsigned long request, void *argument) noexcept {
+    do_once(meanwhile);
+    const int answered = answer(fd, request, argument);
+    do_once(afterwards);
+    return answered;
+}
+
+int fake_kernel::answer(int fd, unsigned long request, void *argument) {
     lock guard(lock_);
     const auto found = queues_.find(fd);
     if (found == queues_.end())

@@ -3,8 +3,9 @@
 /// The contract of linux/kevent.h in ordinary memory, behind the library's
 /// seam.
 ///
-/// What it leaves out: CLOSED events of plainly closed files, limits, signal
-/// masks, and which of several waiters wakes (it wakes all, and each looks).
+/// What it leaves out: that close() of a watched file is noticed (drop() does
+/// that), limits, signal masks, and which of several waiters wakes (it wakes
+/// all, and each looks).
 #pragma once
 
 #include "fake_ring.hpp"
@@ -15,6 +16,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
@@ -125,6 +127,10 @@ public:
     /// The file is no longer ready for these; what was in a stream is gone.
     void settle(int fd, std::uint32_t bits);
 
+    /// Nobody else has the file open any more: its sources go, each with a
+    /// CLOSED event.
+    void drop(int fd);
+
     /// A new file with positions, and a descriptor of it.
     int make_store(std::string contents);
     /// What a file holds.
@@ -156,8 +162,18 @@ public:
     /// The ioctls of that number (or mappings of that offset) fail with @p
     /// error (positive) until 0.
     void fail(unsigned long request, int error);
+    /// Opening fails with @p error (positive) until 0.
+    void fail_open(int error) { open_error_ = error; }
     /// The memory of the queue's rings, to be damaged.
     kevent_ring &header(int fd, unsigned ring);
+    /// What KEVENT_IOC_INFO says of the queue, to be damaged.
+    kevent_setup &setup(int fd);
+
+    /// What another thread does just before the next ioctl, or look at the
+    /// clock; null: nothing.  For tests of one thread.
+    const std::function<void()> *meanwhile = nullptr;
+    /// The same, just after the next ioctl.
+    const std::function<void()> *afterwards = nullptr;
 
     // How often the library asked.
     std::atomic<unsigned> get_calls{0};
@@ -170,6 +186,7 @@ public:
 private:
     using lock = std::unique_lock<std::mutex>;
 
+    int answer(int fd, unsigned long request, void *argument);
     int set_up(fake_queue &queue, kevent_setup &setup);
     int info(fake_queue &queue, kevent_setup &setup);
     int change_all(fake_queue &queue, std::span<change> entries);
@@ -218,6 +235,7 @@ private:
     std::atomic<std::size_t> most_requests_{SIZE_MAX};
     std::atomic<std::int64_t> cost_{0};
     std::atomic<int> node_{0};
+    std::atomic<int> open_error_{0};
     std::atomic<bool> interrupted_{false};
 };
 

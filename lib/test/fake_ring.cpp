@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cassert>
 #include <cstring>
 #include <utility>
 
@@ -104,6 +105,17 @@ void fake_ring::post(fake_source &source) {
         pending_.push_back(&source);
     source.waiting = true;
     drain();
+}
+
+void fake_ring::close(const fake_source &source) noexcept {
+    assert(!full());
+    event made{};
+    made.cookie = source.settings.cookie;
+    made.id = source.id;
+    made.kind = source.settings.kind;
+    made.events = EPOLLHUP;
+    made.flags = KEVENT_EV_CLOSED;
+    put(made);
 }
 
 void fake_ring::list(fake_source &source) {

@@ -34,6 +34,8 @@ public:
 
     /// Brings news of an edge source: into the ring, or onto the pending list.
     void post(fake_source &source);
+    /// The last event of a file's source; there is room for it.
+    void close(const fake_source &source) noexcept;
     /// Moves what can be moved from the pending list into the ring.
     void drain();
     /// Is the source's newest entry unclaimed?
