@@ -419,6 +419,19 @@ TEST_F(BalancerPieces, PoliciesHaveNames) {
     EXPECT_EQ(work.on(balancer(rings, *chosen).home({.work = 3})), 3U);
 }
 
+TEST_F(BalancerPieces, AnOnlyRingIsChosenByAll) {
+    const auto only = queue::open({.rings = 1}, system).value();
+    ring_work work;
+    system.run_on(3);
+    for (const auto *name :
+         {"local", "round_robin", "least_loaded", "two_choices", "least_work",
+          "buffer_node", "pinned"}) {
+        balancer chooser(only, any_policy::named(name, &work).value());
+        for (int i = 0; i < 3; i++)
+            EXPECT_EQ(chooser.home({.work = 1}), 0U) << name;
+    }
+}
+
 /// What a user might write.
 struct odd_rings {
     unsigned next = 1;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <random>
 #include <thread>
 
@@ -100,6 +101,21 @@ TEST_F(Collector, ASignalIsEintr) {
     EXPECT_EQ(one.collect(out).error(), errno_code(EINTR));
 }
 
+TEST_F(Collector, SleepsAgainWhenAnotherConsumerWasFaster) {
+    collector one(rings, {.ring = 0});
+    collector other(rings, {.ring = 0});
+    rings.add(after(1ms).home(0).cookie(1)).value();
+    rings.add(after(2ms).home(0).cookie(2)).value();
+    const std::function<void()> take = [&] {
+        EXPECT_EQ(other.collect(out, 0ns).value(), 1U);
+        EXPECT_EQ(out[0].cookie, 1U);
+    };
+    system.afterwards = &take;
+    EXPECT_EQ(one.collect(out).value(), 1U);
+    EXPECT_EQ(out[0].cookie, 2U);
+    EXPECT_EQ(system.get_calls, 2U);
+}
+
 TEST_F(Collector, EntersWhenSourcesMustBePolledAgain) {
     collector one(rings, {.ring = 0});
     const int fd = system.make_file();
@@ -119,6 +135,23 @@ TEST_F(Collector, PollsAgainAlthoughTheRingHasEvents) {
     post(1);
     EXPECT_EQ(one.collect(out).value(), 2U);
     EXPECT_EQ(system.get_calls, 1U);
+}
+
+TEST_F(Collector, AFailedSweepLosesNothing) {
+    collector one(rings, {.ring = 0});
+    const int fd = system.make_file();
+    rings.add(watch(fd, EPOLLIN).home(0)).value();
+    post(1);
+    one.collect(out).value();
+    system.announce_without_key(fd, EPOLLHUP);
+    post(1);
+    system.fail(KEVENT_IOC_GETEVENTS, EFAULT);
+    EXPECT_EQ(one.collect(out).error(), errno_code(EFAULT));
+    system.fail(KEVENT_IOC_GETEVENTS, 0);
+    EXPECT_EQ(one.collect(out, 0ns).value(), 1U);
+    EXPECT_EQ(out[0].kind, KEVENT_KIND_NOP);
+    EXPECT_EQ(one.collect(out, 0ns).value(), 1U);
+    EXPECT_EQ(out[0].events, std::uint32_t{EPOLLHUP});
 }
 
 TEST_F(Collector, FetchesPendingEventsOnlyWhenTheRingIsEmpty) {

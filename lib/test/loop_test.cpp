@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -77,6 +78,37 @@ TEST_F(Loop, ASignalDoesNotEndIt) {
     rings.add(after(1ms).home(0).cookie(static_cast<handler *>(&one))).value();
     EXPECT_TRUE(events.run());
     EXPECT_EQ(one.seen.size(), 1U);
+}
+
+TEST_F(Loop, ReturnsWhyItCannotCollect) {
+    system.fail(KEVENT_IOC_GETEVENTS, EFAULT);
+    EXPECT_EQ(events.run().error(), errno_code(EFAULT));
+    EXPECT_FALSE(events.stopping());
+    system.fail(KEVENT_IOC_GETEVENTS, 0);
+    one.stops = &events;
+    rings.add(after(1ms).home(0).cookie(static_cast<handler *>(&one))).value();
+    EXPECT_TRUE(events.run());
+    EXPECT_EQ(one.seen.size(), 1U);
+}
+
+TEST_F(Loop, WithoutItsWakeupItIsNotMade) {
+    reclaimer reclaim(rings);
+    const collector_options options{.ring = 1, .reclaim = &reclaim};
+    system.fail(KEVENT_IOC_CHANGE, ENOMEM);
+    try {
+        const loop none(rings, options);
+        FAIL() << "did not throw";
+    } catch (const std::system_error &error) {
+        EXPECT_EQ(error.code(), errno_code(ENOMEM));
+    }
+    system.fail(KEVENT_IOC_CHANGE, 0);
+    EXPECT_EQ(rings.ring(1).sources(), 0U);
+    auto held = std::make_unique<int>();
+    const auto id = rings.add(user_event().home(1).cookie(held.get())).value();
+    reclaim.retire(remove(id), held).value();
+    EXPECT_EQ(reclaim.waiting(), 0U) << "its collector is waited for";
+    loop third(rings, options);
+    EXPECT_EQ(third.run_once(0ns).value(), 0U);
 }
 
 TEST_F(Loop, TakesItsWakeupAway) {

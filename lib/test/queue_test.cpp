@@ -16,14 +16,23 @@ static_assert(std::is_nothrow_move_constructible_v<queue>);
 static_assert(std::is_nothrow_move_assignable_v<queue>);
 static_assert(!std::copyable<queue>);
 
+/// The code of the std::system_error that is thrown; none when it is not.
+template <class F>
+std::error_code thrown(F call) {
+    try {
+        call();
+    } catch (const std::system_error &error) {
+        return error.code();
+    }
+    return {};
+}
+
 TEST(Result, ValueThrowsTheErrno) {
     const result<void> failed = errno_code(ENOSPC);
-    try {
-        failed.value();
-        FAIL() << "did not throw";
-    } catch (const std::system_error &error) {
-        EXPECT_EQ(error.code(), std::errc::no_space_on_device);
-    }
+    EXPECT_EQ(thrown([&] { failed.value(); }), std::errc::no_space_on_device);
+    result<std::uint64_t> none = errno_code(ENOSPC);
+    EXPECT_EQ(thrown([&] { none.value(); }), errno_code(ENOSPC));
+    EXPECT_EQ(thrown([&] { std::move(none).value(); }), errno_code(ENOSPC));
 }
 
 TEST(Queue, LeavesNothingBehind) {
@@ -73,6 +82,15 @@ TEST(Queue, WantsANodeForEachRing) {
     EXPECT_EQ(system.alive(), 0U);
 }
 
+TEST(Queue, IsNotMadeWhereTheDeviceCannotBeOpened) {
+    fake_kernel system;
+    system.fail_open(EMFILE);
+    EXPECT_EQ(queue::open({}, system).error(), errno_code(EMFILE));
+    EXPECT_EQ(system.alive(), 0U);
+    system.fail_open(0);
+    EXPECT_TRUE(queue::open({}, system));
+}
+
 TEST(Queue, AFailedSetupClosesTheDescriptor) {
     fake_kernel system;
     system.fail(KEVENT_IOC_SETUP, ENODEV);
@@ -112,6 +130,23 @@ TEST(Queue, RefusesRingsThatItDoesNotUnderstand) {
     const auto rings = queue::open({}, system).value();
     system.header(rings.fd(), 1).incompat = 1;
     EXPECT_EQ(queue::adopt(rings.fd(), system).error(), errno_code(ENOTSUP));
+}
+
+TEST(Queue, RefusesAQueueThatItDoesNotUnderstand) {
+    fake_kernel system;
+    const auto rings = queue::open({}, system).value();
+    auto &setup = system.setup(rings.fd());
+    const auto whole = setup;
+    setup.incompat = ~KEVENT_INCOMPAT;
+    EXPECT_EQ(queue::adopt(rings.fd(), system).error(), errno_code(ENOTSUP));
+    for (const unsigned count : {0, KEVENT_MAX_RINGS + 1}) {
+        setup = whole;
+        setup.nr_rings = count;
+        EXPECT_EQ(queue::adopt(rings.fd(), system).error(), errno_code(EPROTO));
+    }
+    setup = whole;
+    EXPECT_EQ(system.alive(), 3U);
+    EXPECT_TRUE(rings.add(user_event()));
 }
 
 TEST(Queue, ErrorsOfTheCallAreReturned) {

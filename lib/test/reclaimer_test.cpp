@@ -9,8 +9,10 @@
 #include <array>
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <random>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace kevent::test {
@@ -102,6 +104,24 @@ TEST_F(Reclaimer, WaitsForAllWhereTheRingIsNotKnown) {
 TEST_F(Reclaimer, DoesNotWaitForAConsumerThatLeft) {
     {
         reclaimer::consumer leaves(reclaim, KEVENT_RING_ANY);
+        reclaim.retire(remove(id), held).value();
+        EXPECT_EQ(alive, 1);
+    }
+    EXPECT_EQ(alive, 0);
+}
+
+TEST_F(Reclaimer, WaitsForAConsumerThatMoved) {
+    {
+        std::optional<reclaimer::consumer> first(std::in_place, reclaim,
+                                                 KEVENT_RING_ANY);
+        reclaimer::consumer second(std::move(*first));
+        first.reset();
+        reclaim.retire(remove(id), held).value();
+        EXPECT_EQ(reclaim.release(), 1U);
+        second.quiesce();
+        EXPECT_EQ(alive, 0);
+        held = std::make_unique<object>(alive);
+        id = rings.add(user_event().home(0).cookie(held.get())).value();
         reclaim.retire(remove(id), held).value();
         EXPECT_EQ(alive, 1);
     }
