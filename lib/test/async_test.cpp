@@ -7,6 +7,7 @@
 
 #include <array>
 #include <atomic>
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -212,6 +213,24 @@ TEST_F(Operation, TheLoopsEndWaitsForIt) {
     EXPECT_EQ(one.seen.size(), 1U);
 }
 
+TEST_F(Operation, TakenByAnotherLoopLetsItsOwnEnd) {
+    recorder one;
+    system.hold_requests(fd, hold::busy);
+    auto own = std::make_unique<loop>(
+        rings, collector_options{.ring = 1, .steal = false});
+    own->submit(reading().home(0), one);
+    own->run_once(0ns).value();
+    const auto before = system.get_calls.load();
+    std::thread ends([&] { own.reset(); });
+    while (system.get_calls == before) // until it sleeps, or is about to
+        std::this_thread::yield();
+    system.release(fd);
+    events.run_once().value();
+    ends.join();
+    EXPECT_EQ(*one.seen.at(0), 8U);
+    EXPECT_EQ(rings.ring(1).sources(), 0U);
+}
+
 TEST_F(Operation, HomesAreChosenByThePolicy) {
     loop spread(rings, {.ring = 0}, round_robin());
     std::array<recorder, 4> several;
@@ -324,6 +343,23 @@ TEST_F(Task, WhatASpawnedOneThrowsStopsTheMainTask) {
     events.spawn(failing());
     EXPECT_THROW(events.run(main()), std::runtime_error);
     EXPECT_EQ(seen, errno_code(ECANCELED));
+}
+
+TEST_F(Task, TheMainTaskIsStoppedWhereTheLoopCannotCollect) {
+    std::error_code seen;
+    const auto main = [&]() -> task<> {
+        seen = (co_await sleep_for(1h)).error();
+    };
+    system.fail(KEVENT_IOC_GETEVENTS, EFAULT);
+    try {
+        events.run(main());
+        FAIL() << "did not throw";
+    } catch (const std::system_error &error) {
+        EXPECT_EQ(error.code(), errno_code(EFAULT));
+    }
+    EXPECT_EQ(seen, errno_code(ECANCELED));
+    system.fail(KEVENT_IOC_GETEVENTS, 0);
+    EXPECT_EQ(events.run(number(3)), 3);
 }
 
 TEST_F(Task, LongLoopsTakeNoStack) {
@@ -565,6 +601,26 @@ TEST_F(Await, Readiness) {
     EXPECT_EQ(rings.ring(0).sources(), sources - 1);
 }
 
+TEST_F(Await, ReadinessOfAFileThatIsClosedIsEbadf) {
+    const int file = system.make_file();
+    std::error_code seen;
+    events.spawn([](int closed, std::error_code &error) -> task<> {
+        error = (co_await readable(closed)).error();
+    }(file, seen));
+    events.run_once(0ns).value();
+    EXPECT_EQ(rings.ring(0).sources(), 2U);
+    const auto before = calls();
+    system.drop(file);
+    events.run_once().value();
+    EXPECT_EQ(seen, errno_code(EBADF));
+    EXPECT_EQ(calls(), before) << "its source has gone";
+    EXPECT_EQ(rings.ring(0).sources(), 1U);
+    const auto other = [&]() -> task<> {
+        EXPECT_TRUE(co_await readable(system.make_file(EPOLLIN)));
+    };
+    events.run(other());
+}
+
 TEST_F(Await, OutsideALoopIsEinval) {
     struct eager {
         struct promise_type {
@@ -779,27 +835,28 @@ TEST_F(Stop, TheEndOfALoopThatNeverRan) {
     other.spawn(read_one());
 }
 
-/// A task that was begun and is destroyed where it waits.
-TEST_F(Stop, ATaskIsDestroyedWhereItWaits) {
-    struct starter final : job {
-        std::optional<task<>> held;
-        struct begun {
-            struct promise_type {
-                begun get_return_object() {
-                    return {std::coroutine_handle<promise_type>::from_promise(
-                        *this)};
-                }
-                std::suspend_never initial_suspend() { return {}; }
-                std::suspend_always final_suspend() noexcept { return {}; }
-                void return_void() {}
-                void unhandled_exception() { std::abort(); }
-            };
-            std::coroutine_handle<promise_type> frame;
+/// Begins a task in a loop, in a frame that can be destroyed.
+struct starter final : job {
+    std::optional<task<>> held;
+    struct begun {
+        struct promise_type {
+            begun get_return_object() {
+                return {
+                    std::coroutine_handle<promise_type>::from_promise(*this)};
+            }
+            std::suspend_never initial_suspend() { return {}; }
+            std::suspend_always final_suspend() noexcept { return {}; }
+            void return_void() {}
+            void unhandled_exception() { std::abort(); }
         };
-        static begun begin(task<> inner) { co_await std::move(inner); }
-        std::coroutine_handle<begun::promise_type> frame;
-        void run() override { frame = begin(std::move(*held)).frame; }
+        std::coroutine_handle<promise_type> frame;
     };
+    static begun begin(task<> inner) { co_await std::move(inner); }
+    std::coroutine_handle<begun::promise_type> frame;
+    void run() override { frame = begin(std::move(*held)).frame; }
+};
+
+TEST_F(Stop, ATaskIsDestroyedWhereItWaits) {
     system.hold_requests(fd, hold::waiting);
     for (auto make : {&Stop::read_one, &Stop::wait_one, &Stop::sleep_one,
                       &Stop::chain_one}) {
@@ -814,6 +871,56 @@ TEST_F(Stop, ATaskIsDestroyedWhereItWaits) {
         EXPECT_EQ(rings.ring(0).backlog(), 0U);
     }
     EXPECT_TRUE(seen.empty());
+}
+
+/// The event after the one that is waited for, in the same batch.
+struct next_event final : handler {
+    std::function<void()> what;
+
+    void on_event(const event &) override { what(); }
+};
+
+TEST_F(Stop, OfReadinessThatWasTakenIsTooLate) {
+    next_event next;
+    next.what = [&] { source.request_stop(); };
+    events.spawn(wait_one(), source.get_token());
+    events.run_once(0ns).value();
+    system.announce(file, EPOLLIN);
+    rings.add(nop().home(0).cookie(static_cast<handler *>(&next))).value();
+    EXPECT_EQ(events.run_once(0ns).value(), 2U);
+    EXPECT_TRUE(source.stop_requested());
+    EXPECT_EQ(seen, std::vector(1, std::error_code()));
+    EXPECT_EQ(rings.ring(0).sources(), 1U);
+}
+
+TEST_F(Stop, ATaskIsDestroyedAfterItsReadinessWasTaken) {
+    starter one;
+    next_event next;
+    next.what = [&] { one.frame.destroy(); };
+    one.held.emplace(wait_one());
+    events.post(one);
+    events.run_once(0ns).value();
+    system.announce(file, EPOLLIN);
+    rings.add(nop().home(0).cookie(static_cast<handler *>(&next))).value();
+    EXPECT_EQ(events.run_once(0ns).value(), 2U);
+    EXPECT_TRUE(seen.empty());
+    EXPECT_EQ(rings.ring(0).sources(), 1U);
+    events.run(wait_one());
+    EXPECT_EQ(seen, std::vector(1, std::error_code()));
+}
+
+/// As a stop by another thread at that moment.
+TEST_F(Stop, RequestedWhileTheWaitBegins) {
+    for (auto make : {&Stop::wait_one, &Stop::sleep_one}) {
+        std::stop_source which;
+        const std::function<void()> stop = [&] { which.request_stop(); };
+        const auto stopped = [&]() -> task<> {
+            system.meanwhile = &stop;
+            co_await (this->*make)();
+        };
+        events.run(with_stop(which.get_token(), stopped()));
+    }
+    expect_cancelled(2);
 }
 
 // --- several threads
