@@ -10,23 +10,36 @@
 
 #include <array>
 #include <cstdlib>
+#include <memory>
 #include <new>
+#include <utility>
 
 namespace {
 thread_local unsigned allocations = 0;
+thread_local unsigned available = ~0U; // so many more succeed
 
-void *counted(std::size_t bytes) {
+void *counted(std::size_t bytes) noexcept {
     allocations++;
-    if (void *made = std::malloc(bytes))
+    if (available == 0)
+        return nullptr;
+    available--;
+    return std::malloc(bytes);
+}
+
+void *counted_or_thrown(std::size_t bytes) {
+    if (void *made = counted(bytes))
         return made;
     throw std::bad_alloc();
 }
 } // namespace
 
 void *operator new(std::size_t bytes) {
-    return counted(bytes);
+    return counted_or_thrown(bytes);
 }
 void *operator new[](std::size_t bytes) {
+    return counted_or_thrown(bytes);
+}
+void *operator new(std::size_t bytes, const std::nothrow_t &) noexcept {
     return counted(bytes);
 }
 void operator delete(void *held) noexcept {
@@ -55,8 +68,10 @@ public:
     int close(int fd) noexcept override { return behind_.close(fd); }
     int ioctl(int fd, unsigned long request, void *argument) noexcept override {
         const auto before = allocations;
+        const auto left = std::exchange(available, ~0U);
         const int answer = behind_.ioctl(fd, request, argument);
         allocations = before;
+        available = left;
         return answer;
     }
     void *map(int fd, std::uint64_t offset, std::size_t bytes, bool writable,
@@ -154,6 +169,57 @@ TEST_F(Allocation, NoneForTheOperationsOfATask) {
         co_return allocations - before;
     };
     EXPECT_EQ(events.run(work()), 0U);
+}
+
+TEST_F(Allocation, ReadinessWithoutMemoryIsEnomem) {
+    const int ready = fake.make_file(EPOLLIN);
+    const int never = fake.make_file();
+    loop events(rings, {.ring = 0, .steal = false});
+    for (int i = 0; i < 4; i++) // they take the slots there are
+        events.spawn([](int file) -> task<> {
+            static_cast<void>(co_await readable(file));
+        }(never));
+    events.run_once(0ns).value();
+    const auto before = rings.ring(0).sources();
+    const auto wait = [&](unsigned memory) -> task<std::error_code> {
+        available = memory;
+        const auto got = co_await readable(ready);
+        available = ~0U;
+        co_return got.error();
+    };
+    EXPECT_EQ(events.run(wait(0)), errno_code(ENOMEM));
+    EXPECT_EQ(rings.ring(0).sources(), before);
+    EXPECT_EQ(events.run(wait(~0U)), std::error_code());
+    EXPECT_EQ(rings.ring(0).sources(), before);
+}
+
+/// It can be retired once more, whether or not its source is gone by then.
+TEST_F(Allocation, RetiringWithoutMemoryLeavesTheObject) {
+    for (unsigned memory = 0, failed = 1; failed != 0; memory++) {
+        reclaimer fresh(rings);
+        auto held = std::make_unique<int>(7);
+        const auto id =
+            rings.add(user_event().home(0).cookie(held.get())).value();
+        rings.trigger(id).value();
+        failed = 0;
+        available = memory;
+        try {
+            fresh.retire(remove(id), held).value();
+        } catch (const std::bad_alloc &) {
+            failed = 1;
+        }
+        available = ~0U;
+        if (failed != 0) {
+            ASSERT_TRUE(held) << memory;
+            EXPECT_EQ(*held, 7);
+            EXPECT_EQ(fresh.waiting(), 0U);
+            fresh.retire(remove(id), held).value();
+        }
+        EXPECT_FALSE(held);
+        EXPECT_EQ(fresh.release(), 1U) << "the event is unclaimed";
+        ASSERT_EQ(one.collect(out, 0ns).value(), 1U);
+        EXPECT_EQ(fresh.release(), 0U);
+    }
 }
 
 } // namespace
