@@ -322,7 +322,7 @@ static void kev_file_modify(struct kev_item *item, const struct kevent_change *c
 	item->ev.events = 0;
 }
 
-/* Whether poll gives the same answer to every process. */
+/* Whether the poll of any process will do. */
 static bool kev_polled_by_any(struct file *file)
 {
 	return S_ISSOCK(file_inode(file)->i_mode) || file->f_op == &kev_fops;

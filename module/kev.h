@@ -42,9 +42,10 @@
  *   is found by id under the table's lock.  Whoever wants to use it outside the locks
  *   (polling sleeps) raises item->busy under ring->lock.  Who sets KEV_DEAD
  *   takes it out of the table, under the lock of that too, and from all lists;
- *   from then on it posts nothing.  The one that sees KEV_DEAD and busy == 0, remover or last busy
- *   user, calls kind->release(), which unhooks it and frees it; the scan does
- *   the same in kev_file_close() with sources that are not busy.  References
+ *   from then on it posts nothing but CLOSED.  The one that sees KEV_DEAD and
+ *   busy == 0, remover or last busy user, calls kind->release(), which unhooks it
+ *   and frees it; the scan does the same in kev_file_close() with sources that are
+ *   not busy, and posts CLOSED for them.  References
  *   to it elsewhere, and why each ends:
  *     - wait queue entries: removed by kind->release(), under the foreign lock,
  *       before the memory goes; or by POLLFREE;
@@ -58,7 +59,8 @@
  * A queue
  *
  *   is freed by ->release, which no ioctl and no mapping outlives.  It cancels
- *   every request and waits for it, removes every source, passes through
+ *   every request and waits for it, lets go of the registered buffers and waits
+ *   until they are freed, removes every source, passes through
  *   kev_watch_mutex (the scan may be removing some, a walk may be looking at the
  *   queue), cancels the ring's timers and irq_work, and then frees the rings.
  */
@@ -106,7 +108,7 @@ enum {
 	KEV_PENDING, /* waits for room in the ring */
 	KEV_MERGING, /* gathers while its last event is unclaimed */
 	KEV_READY,   /* level source that may be ready */
-	KEV_REPOLL,  /* edge source that was woken without a key */
+	KEV_REPOLL,  /* edge source that was woken without a key, or with a doubtful one */
 };
 
 /* item->flags */
@@ -532,7 +534,7 @@ struct kev_request {
 	bool woken;
 	bool hooked;
 	bool writing;  /* holds off a freeze of the file system */
-	bool settled;  /* only its pages are left to be marked dirty */
+	bool settled;  /* what is left may sleep: dirty pages, a file, a hook */
 	bool prompt;   /* can be begun without waiting */
 	bool transfer; /* read or @write */
 	bool write;    /* also says WRITE or READ */

@@ -4,7 +4,8 @@
  *
  * Who has a request
  *
- *   It is in ring->inflight from its submission until its event is posted.
+ *   It is in ring->inflight from its submission until its event is posted, unless
+ *   it is done before its submitter has anything to wait for.
  *   Changes of state, @cancelled and @woken are under ring->lock.  The operation is
  *   with exactly one of: the submitter (KEV_REQ_SUBMIT), the device (the same, or
  *   RUNNING), the request before it in its chain (LINKED), the file's wait queues
@@ -26,7 +27,7 @@
  *   A process's table of descriptors is known by a struct kev_owner from its first
  *   submission on.  ->flush marks that closed and then cancels what the table
  *   submitted; a submission names its owner and then looks at the mark.  An owner
- *   is made only if the table still has a descriptor of the queue.
+ *   that was made is closed at once if the table has no descriptor of the queue.
  */
 #include <linux/backing-dev.h>
 #include <linux/cred.h>

@@ -169,7 +169,7 @@ static void kev_lane_leave(struct kev_user *user, struct kev_lane *lane)
 	spin_unlock_irq(&user->lock);
 }
 
-/* Its pages must be marked dirty, which can sleep, before the event is posted. */
+/* What may sleep and must come before the event: dirty pages, a hook, a file's end. */
 void kev_work_settle(struct kev_request *req)
 {
 	req->settled = true;
