@@ -58,13 +58,10 @@ void reclaimer::consumer::quiesce() noexcept {
 }
 
 /// Where the tails are now: no entry of the source lies beyond.
-std::vector<reclaimer::position>
-reclaimer::positions(std::uint32_t ring) const {
-    std::vector<position> found;
+void reclaimer::mark(std::vector<position> &tails, std::uint32_t ring) const {
     for (std::uint32_t i = 0; i < queue_->size(); i++)
         if (ring == KEVENT_RING_ANY || ring == i)
-            found.push_back({i, queue_->ring(i).tail()});
-    return found;
+            tails.push_back({i, queue_->ring(i).tail()});
 }
 
 reclaimer::line &reclaimer::line_of(std::uint32_t ring) {
@@ -78,14 +75,20 @@ reclaimer::line &reclaimer::line_of(std::uint32_t ring) {
 result<void> reclaimer::retire(const change &removal,
                                void (*deleter)(void *) noexcept, void *object,
                                std::uint32_t ring) {
+    // All memory first: without it nothing is removed.
+    entries made;
+    made.push_back({deleter, object, {}});
+    auto &tails = made.front().unclaimed;
+    tails.reserve(ring == KEVENT_RING_ANY ? queue_->size() : 1);
+    {
+        const std::lock_guard guard(lock_);
+        line_of(ring);
+    }
     const auto removed = queue_->change(change(removal));
     if (!removed && removed.error() != errno_code(ENOENT))
         return removed.error();
-    const bool unclaimed = !removed || *removed == KEVENT_UNCLAIMED;
-    entries made;
-    made.push_back({deleter, object, {}});
-    if (unclaimed)
-        made.front().unclaimed = positions(ring);
+    if (!removed || *removed == KEVENT_UNCLAIMED)
+        mark(tails, ring);
     std::unique_lock guard(lock_);
     auto &oldest_first = line_of(ring).unclaimed;
     oldest_first.splice(oldest_first.end(), made);

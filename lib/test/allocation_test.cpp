@@ -213,6 +213,7 @@ TEST_F(Allocation, RetiringWithoutMemoryLeavesTheObject) {
             ASSERT_TRUE(held) << memory;
             EXPECT_EQ(*held, 7);
             EXPECT_EQ(fresh.waiting(), 0U);
+            EXPECT_TRUE(rings.change(enable(id))) << "it was not removed";
             fresh.retire(remove(id), held).value();
         }
         EXPECT_FALSE(held);

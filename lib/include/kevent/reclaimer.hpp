@@ -75,7 +75,8 @@ public:
     ///
     /// @p ring: the source's home ring, or KEVENT_RING_ANY when it is not
     /// known; knowing it frees sooner.  A source that is gone already (ENOENT:
-    /// it was closed) is no error.  On any other error the object stays the
+    /// it was closed) is no error.  On any other error, and where memory is
+    /// short (std::bad_alloc), nothing is removed and the object stays the
     /// caller's.
     template <class T>
     result<void> retire(const change &removal, std::unique_ptr<T> &object,
@@ -121,7 +122,7 @@ private:
         entries claimed;
     };
 
-    std::vector<position> positions(std::uint32_t ring) const;
+    void mark(std::vector<position> &tails, std::uint32_t ring) const;
     line &line_of(std::uint32_t ring);
     bool claimed(const entry &candidate) const noexcept;
     bool passed(const entry &candidate, std::uint32_t ring) const noexcept;
