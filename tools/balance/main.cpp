@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "../httpd/usage.hpp"
 #include "simulation.hpp"
 
 #include <CLI/CLI.hpp>
@@ -219,9 +220,11 @@ int main(int argc, char **argv) {
     app.add_flag("--goals", goals_only,
                  "Nothing but the goals; the exit status is 1 if one is "
                  "missed");
-    CLI11_PARSE(app, argc, argv);
     try {
+        app.parse(argc, argv);
         return balance::simulate(file, goals_only) ? 0 : 1;
+    } catch (const CLI::ParseError &end) {
+        return httpd::end_with_usage(app, end);
     } catch (const std::exception &error) {
         fmt::print(stderr, "kevent-balance: {}\n", error.what());
         return 2;

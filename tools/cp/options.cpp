@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "options.hpp"
 
+#include <httpd/usage.hpp>
+
 #include <CLI/CLI.hpp>
 
 namespace cp {
@@ -57,7 +59,7 @@ std::optional<options> parse_options(int argc, char **argv, int &status) {
         if (wanted.buffer % page != 0)
             throw CLI::ValidationError("--buffer", "not a multiple of 4096");
     } catch (const CLI::ParseError &end) {
-        status = app.exit(end);
+        status = httpd::end_with_usage(app, end);
         return std::nullopt;
     }
     wanted.destination = paths.back();

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "options.hpp"
 
+#include "usage.hpp"
+
 #include <CLI/CLI.hpp>
 
 namespace httpd {
@@ -57,7 +59,7 @@ std::optional<options> parse_options(int argc, char **argv, int &status) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError &end) {
-        status = app.exit(end);
+        status = end_with_usage(app, end);
         return std::nullopt;
     }
     return wanted;
