@@ -50,6 +50,17 @@ std::uint64_t size_of(const struct stat &meta) {
     return S_ISREG(meta.st_mode) ? static_cast<std::uint64_t>(meta.st_size) : 0;
 }
 
+/// Why what is there is not to be replaced; null: it may be.  Who names a
+/// device means the device; what is in a tree may be of the last copy.
+const char *objection(const entry &what, mode_t there, mode_t source) {
+    const bool alike = (there & S_IFMT) == (source & S_IFMT);
+    const bool named = what.in->argument;
+    if (S_ISREG(there) || (S_ISLNK(there) ? alike || !named : alike && !named))
+        return nullptr;
+    return S_ISLNK(there) ? "is a symbolic link"
+                          : "is neither a regular file nor a directory";
+}
+
 bool clear_direct(int fd) {
     const int flags = ::fcntl(fd, F_GETFL);
     return flags >= 0 && (flags & O_DIRECT) != 0 &&
@@ -109,7 +120,7 @@ struct copier::file {
     pieces rest;
     unsigned in_flight = 0;
     bool dealt_out = false;
-    std::error_code error;
+    fault error;
 };
 
 struct copier::work {
@@ -190,7 +201,7 @@ bool copier::more_of(file &one, extent &piece) {
         counts_->holes += one.rest.holes() - before;
         counts_->bytes += one.rest.holes() - before;
     } catch (const std::system_error &error) {
-        one.error = error.code();
+        one.error = {error.code(), true};
     }
     one.dealt_out = !found;
     if (!found)
@@ -208,13 +219,15 @@ void copier::leave(std::shared_ptr<directory> in) {
 
 /// An entry has been dealt with, whatever it was.
 void copier::done(const entry &what, const struct stat &meta,
-                  std::error_code how) {
-    counts_->files++;
-    if (how == left_alone && options_->no_clobber) {
+                  const fault &how) {
+    if (!how) {
+        counts_->files++;
+    } else if (how == left_alone && options_->no_clobber) {
+        counts_->files++;
         counts_->skipped++;
         counts_->bytes += size_of(meta);
-    } else if (how && how != cancelled) {
-        report_->failed(what.source(), how);
+    } else if (how != cancelled) {
+        report_->failed(what.at_fault(how), how);
     }
 }
 
@@ -244,8 +257,8 @@ task<kevent::completion> copier::transfer(kevent::request what) {
 }
 
 /// Reads a piece, in full unless the file ends before.
-task<std::error_code> copier::fill(file &one, std::span<std::byte> buffer,
-                                   extent piece, std::size_t &got) {
+task<fault> copier::fill(file &one, std::span<std::byte> buffer, extent piece,
+                         std::size_t &got) {
     const auto length = static_cast<std::size_t>(piece.end - piece.begin);
     for (got = 0; got < length;) {
         const bool direct = one.direct;
@@ -257,13 +270,13 @@ task<std::error_code> copier::fill(file &one, std::span<std::byte> buffer,
             clear_direct(one.from.get()))
             continue;
         if (!how)
-            co_return how.error();
+            co_return fault(how.error(), true);
         got += *how;
         if (*how == 0 || (direct && got % page != 0))
             break;
     }
     got = std::min(got, length);
-    co_return std::error_code();
+    co_return fault();
 }
 
 /// Writes what was read.  Direct writes are of whole pages: what is too much at
@@ -304,8 +317,8 @@ task<std::error_code> copier::drain(file &one, std::span<std::byte> buffer,
     co_return std::error_code();
 }
 
-task<std::error_code> copier::copy(file &one, extent piece,
-                                   std::span<std::byte> buffer, bool whole) {
+task<fault> copier::copy(file &one, extent piece, std::span<std::byte> buffer,
+                         bool whole) {
     std::size_t got = 0;
     if (const auto error = co_await fill(one, buffer, piece, got))
         co_return error;
@@ -319,11 +332,11 @@ task<std::error_code> copier::copy(file &one, extent piece,
                 co_await drain(one, buffer, piece.begin, got, whole))
             co_return error;
     counts_->bytes += piece.end - piece.begin;
-    co_return std::error_code();
+    co_return fault();
 }
 
 /// A file that does not say how long it is (/proc).
-task<std::error_code> copier::stream(file &one, std::span<std::byte> buffer) {
+task<fault> copier::stream(file &one, std::span<std::byte> buffer) {
     for (std::uint64_t at = 0;;) {
         std::size_t got = 0;
         if (const auto error =
@@ -335,7 +348,7 @@ task<std::error_code> copier::stream(file &one, std::span<std::byte> buffer) {
         at += got;
         one.size = at;
         if (got < buffer.size())
-            co_return std::error_code();
+            co_return fault();
     }
 }
 
@@ -371,8 +384,13 @@ std::error_code copier::occupied(const entry &what, const struct stat &meta) {
     }
     if (options_->no_clobber)
         return left_alone;
-    return S_ISDIR(there.st_mode) ? kevent::errno_code(EISDIR)
-                                  : std::error_code();
+    if (S_ISDIR(there.st_mode))
+        return kevent::errno_code(EISDIR);
+    if (const auto *why = objection(what, there.st_mode, meta.st_mode)) {
+        report_->failed(what.destination(), why);
+        return cancelled;
+    }
+    return {};
 }
 
 std::error_code copier::open(file &one) {
@@ -420,7 +438,7 @@ task<> copier::copy_file(entry &what, std::shared_ptr<inode> links,
     auto one = std::make_shared<file>();
     one->what = std::move(what);
     one->links = std::move(links);
-    auto error = open(*one);
+    fault error(open(*one), true);
     if (!error)
         error = occupied(one->what, one->meta);
     if (!error)
@@ -582,7 +600,8 @@ task<> copier::help_until(inode &ended, std::span<std::byte> buffer,
     co_await link_wait(lock_, ended, home);
 }
 
-std::error_code copier::link(const entry &what, const inode &to) {
+std::error_code copier::link(const entry &what, const struct stat &meta,
+                             const inode &to) {
     const int in = what.in->to.get();
     const auto linked = [&](const std::string &name) {
         return ::linkat(AT_FDCWD, to.path.c_str(), in, name.c_str(), 0) == 0;
@@ -591,6 +610,8 @@ std::error_code copier::link(const entry &what, const inode &to) {
         return {};
     if (errno != EEXIST || options_->no_clobber)
         return last_error();
+    if (const auto error = occupied(what, meta))
+        return error;
     const auto name = hidden();
     if (!linked(name))
         return last_error();
@@ -599,7 +620,7 @@ std::error_code copier::link(const entry &what, const inode &to) {
 
 // --- what is neither
 
-std::error_code copier::copy_other(const entry &what, const struct stat &meta) {
+fault copier::copy_other(const entry &what, const struct stat &meta) {
     if (const auto error = occupied(what, meta))
         return error;
     const int in = what.in->to.get();
@@ -612,7 +633,7 @@ std::error_code copier::copy_other(const entry &what, const struct stat &meta) {
         const auto size = ::readlinkat(what.in->from(), what.from.c_str(),
                                        to.data(), to.size() - 1);
         if (size < 0)
-            return last_error();
+            return {last_error(), true};
         to.resize(static_cast<std::size_t>(size));
         if (::symlinkat(to.c_str(), in, name.c_str()) < 0)
             return last_error();
@@ -632,7 +653,7 @@ task<> copier::copy_entry(entry what, std::span<std::byte> buffer,
     struct stat meta {};
     if (::fstatat(what.in->from(), what.from.c_str(), &meta,
                   AT_SYMLINK_NOFOLLOW) < 0) {
-        done(what, meta, last_error());
+        done(what, meta, {last_error(), true});
         co_return leave(std::move(what.in));
     }
     bool first = true;
@@ -649,9 +670,11 @@ task<> copier::copy_entry(entry what, std::span<std::byte> buffer,
         first = state == inode::failed; // then it is our turn
         if (state != inode::copied)
             continue;
-        const auto error = link(what, *links);
-        counts_->links += error ? 0 : 1;
-        counts_->bytes += size_of(meta);
+        const auto error = link(what, meta, *links);
+        if (!error) {
+            counts_->links++;
+            counts_->bytes += size_of(meta);
+        }
         done(what, meta, error);
         co_return leave(std::move(what.in));
     }

@@ -51,15 +51,14 @@ private:
     [[nodiscard]] bool more_of(file &one, extent &piece);
 
     kevent::task<kevent::completion> transfer(kevent::request what);
-    kevent::task<std::error_code> fill(file &one, std::span<std::byte> buffer,
-                                       extent piece, std::size_t &got);
+    kevent::task<fault> fill(file &one, std::span<std::byte> buffer,
+                             extent piece, std::size_t &got);
     kevent::task<std::error_code> drain(file &one, std::span<std::byte> buffer,
                                         std::uint64_t at, std::size_t size,
                                         bool last);
-    kevent::task<std::error_code> copy(file &one, extent piece,
-                                       std::span<std::byte> buffer, bool whole);
-    kevent::task<std::error_code> stream(file &one,
-                                         std::span<std::byte> buffer);
+    kevent::task<fault> copy(file &one, extent piece,
+                             std::span<std::byte> buffer, bool whole);
+    kevent::task<fault> stream(file &one, std::span<std::byte> buffer);
     kevent::task<> copy_piece(std::shared_ptr<file> one, extent piece,
                               std::span<std::byte> buffer, bool whole = false);
     kevent::task<> copy_entry(entry what, std::span<std::byte> buffer,
@@ -75,15 +74,16 @@ private:
     std::error_code create(file &one);
     std::error_code complete(file &one);
     std::error_code give_name(file &one);
-    std::error_code copy_other(const entry &what, const struct stat &meta);
-    std::error_code link(const entry &what, const inode &to);
+    fault copy_other(const entry &what, const struct stat &meta);
+    std::error_code link(const entry &what, const struct stat &meta,
+                         const inode &to);
     std::error_code put_in_place(const entry &what, const std::string &hidden);
     std::error_code occupied(const entry &what, const struct stat &meta);
     std::shared_ptr<inode> inode_of(const struct stat &meta, bool &first);
     void decide(const std::shared_ptr<inode> &links, const entry &what,
                 bool copied);
     void leave(std::shared_ptr<directory> in);
-    void done(const entry &what, const struct stat &meta, std::error_code how);
+    void done(const entry &what, const struct stat &meta, const fault &how);
     void count(const kevent::completion &how);
     std::string hidden();
 

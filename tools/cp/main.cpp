@@ -53,11 +53,16 @@ struct session {
 
 // --- beside the copying
 
+/// Whoever began us (nohup, a shell) may have had some ignored: they stay so.
 sigset_t ending_signals() {
     sigset_t all;
     sigemptyset(&all);
-    for (const int each : {SIGINT, SIGTERM, SIGHUP})
-        sigaddset(&all, each);
+    for (const int each : {SIGINT, SIGTERM, SIGHUP}) {
+        struct sigaction now {};
+        ::sigaction(each, nullptr, &now);
+        if (now.sa_handler != SIG_IGN)
+            sigaddset(&all, each);
+    }
     return all;
 }
 
@@ -152,7 +157,7 @@ void print_stats(const session &all, const httpd::counting_kernel &system,
                cp::human(counts.bytes), took,
                cp::human(static_cast<std::uint64_t>(static_cast<double>(data) /
                                                     took)));
-    fmt::print("of these: {} hard links, {} skipped, {} of holes, {} failed\n",
+    fmt::print("of these: {} hard links, {} skipped, {} of holes; {} failed\n",
                counts.links.load(), counts.skipped.load(),
                cp::human(counts.holes), all.report.failures());
     fmt::print("requests: {}, inline {}, direct {}, worker {}, again {}\n",

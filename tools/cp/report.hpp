@@ -33,6 +33,16 @@ struct counters {
     std::atomic<bool> counted{false};
 };
 
+/// An error, and whether the source is at fault, or else the destination.
+struct fault : std::error_code {
+    fault() = default;
+    fault(std::error_code how, bool at_source = false)
+        : std::error_code(how),
+          source(at_source) {}
+
+    bool source = false;
+};
+
 /// Says what fails, each on a line of its own, whatever is drawn.  Thread-safe.
 class reporter {
 public:

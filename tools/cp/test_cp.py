@@ -388,9 +388,10 @@ def test_unreadable():
     result = cp(source, top / "to", user=NOBODY)
     equal(result.status, 1, "status")
     lines = sorted(result.err.splitlines())
-    equal(lines, sorted(f"kevent-cp: {source}/{name}: {why}" for name, why in (
+    equal(lines, sorted([f"kevent-cp: {source}/{name}: {why}" for name, why in (
         ("bad", "Permission denied"), ("open/bad", "Permission denied"),
-        ("closed", "Permission denied"), ("device", "Operation not permitted"))), "errors")
+        ("closed", "Permission denied"))] +
+        [f"kevent-cp: {top}/to/device: Operation not permitted"]), "errors")
     equal(sorted(os.listdir(top / "to")), ["good", "open"], "copied")
     equal(os.listdir(top / "to" / "open"), ["good"], "copied")
     meta = (top / "to" / "good").stat()
@@ -424,15 +425,70 @@ def test_deep():
         run("rm", "-r", BASE / name)
 
 
+def test_special():
+    """What is neither a regular file nor a directory is not replaced by one."""
+    top = directory("special")
+    fill(top / "a", 10)
+    os.link(top / "a", top / "b")
+    os.symlink("a", top / "symlink")
+    for name in ("fifo", "tree/a", "into/b"):
+        (top / name).parent.mkdir(exist_ok=True)
+        os.mkfifo(top / name)
+    os.mknod(top / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    os.mknod(top / "zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    os.symlink("zero", top / "leads-to-zero")
+    (top / "from" / "tree").mkdir(parents=True)
+    fill(top / "from" / "tree" / "a", 10)
+
+    def inodes():
+        return {path: path.lstat().st_ino for path in top.rglob("*")}
+    before = inodes()
+    special, link = "is neither a regular file nor a directory", "is a symbolic link"
+    for arguments, at_fault, why in (
+            (["a", "null"], "null", special), (["zero", "null"], "null", special),
+            (["a", "fifo"], "fifo", special), (["a", "symlink"], "symlink", link),
+            (["null", "symlink"], "symlink", link), (["a", "leads-to-zero"], "leads-to-zero", link),
+            (["from/tree", "."], "tree/a", special), (["b", "into"], "into/b", special)):
+        result = cp(*(f"{top}/{name}" for name in arguments))
+        assert result.status == 1 and f"{top}/{at_fault}: {why}" in os.path.normpath(result.err), result
+        equal(inodes(), before, arguments)
+    result = cp(top / "a", top / "b", top / "into")
+    assert result.status == 1 and result.err == f"kevent-cp: {top}/into/b: {special}\n", result
+    copied("-n", top / "a", top / "null")
+    copied(top / "leads-to-zero", top / "symlink")
+    equal(os.readlink(top / "symlink"), "zero", "a link copied onto a link")
+    assert stat.S_ISCHR((top / "null").stat().st_mode), "the device"
+    equal(leftovers(top), [], "left over")
+
+
+def test_at_fault():
+    """The path in an error is the one at fault; what failed is not counted as copied."""
+    top = directory("fault")
+    (top / "from").mkdir()
+    for name in ("a", "b", "c"):
+        fill(top / "from" / name, 10)
+    (top / "to" / "from" / "b").mkdir(parents=True)
+    result = cp("--stats", top / "from", top / "to")
+    equal(result.err, f"kevent-cp: {top}/to/from/b: Is a directory\n", "errors")
+    equal(result.status, 1, "status")
+    assert "copied: 2 files, 1 directories, 20 " in result.out and " 1 failed" in result.out, result
+    result = cp(top / "from" / "a", top / "none" / "a")
+    equal(result.err, f"kevent-cp: {top}/none: No such file or directory\n", "errors")
+
+
+def when_begun(process, to):
+    """Waits until something is there, and something is not."""
+    deadline = time.monotonic() + PATIENCE
+    while process.poll() is None and time.monotonic() < deadline:
+        if to.exists() and len(os.listdir(to)) > 2:
+            break
+
+
 def interrupt(number, *options):
     source, to = BASE / "big", fresh("interrupted")
     with subprocess.Popen([PROGRAM, *options, source, to], stderr=subprocess.PIPE) as process:
-        deadline = time.monotonic() + PATIENCE
-        # In the middle: something is there, something is not.
-        while process.poll() is None and time.monotonic() < deadline:
-            if to.exists() and len(os.listdir(to)) > 2:
-                process.send_signal(number)
-                break
+        when_begun(process, to)
+        process.send_signal(number)
         err = process.stderr.read()
         equal(process.wait(PATIENCE), -number, f"status, {err}")
     there = os.listdir(to)
@@ -450,6 +506,14 @@ def test_interrupted():
     for options in ([], ["--threads", "2"], ["--direct"], ["--sync"]):
         interrupt(signal.SIGINT, *options)
     interrupt(signal.SIGTERM, "--depth", "2")
+    to = fresh("interrupted")
+    with subprocess.Popen(["nohup", PROGRAM, source, to], stdin=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) as process:
+        when_begun(process, to)
+        assert process.poll() is None, "it was over"
+        process.send_signal(signal.SIGHUP)
+        equal(process.wait(PATIENCE), 0, "status under nohup")
+    run("diff", "-r", source, to)
     copied(source, fresh("interrupted"))
     run("diff", "-r", source, BASE / "interrupted")
     fresh("interrupted")
@@ -602,6 +666,14 @@ def own_test_failing_destination():
                 lines = [line for line in result.err.splitlines() if "Input/output error" in line]
                 assert len(lines) >= 6, result
                 equal(os.listdir(top / "to"), [], "under a final name")
+
+
+def own_test_usage():
+    for bad in ([], ["one"], ["--nosuch", "a", "b"], ["--depth", "0", "a", "b"], ["--depth", "x", "a", "b"],
+                ["--buffer", "5000", "a", "b"], ["a", ""]):
+        result = cp(*bad)
+        assert (result.status, result.out) == (2, "") and result.err.startswith("kevent-cp: "), (bad, result)
+    assert "SOURCE... DEST" in copied("--help").out
 
 
 def own_test_between():

@@ -124,8 +124,7 @@ void walker::descend(const entry &what, bool argument) {
     auto made = std::make_shared<directory>();
     const auto error = enter(what, argument, *made);
     if (error) {
-        report_->failed(error == kevent::errno_code(EEXIST) ? what.destination()
-                                                            : what.source(),
+        report_->failed(what.at_fault(error),
                         error == kevent::errno_code(EEXIST) ? "is no directory"
                                                             : error.message());
         return;
@@ -144,14 +143,13 @@ void walker::descend(const entry &what, bool argument) {
 }
 
 /// Opens both.  EEXIST: there is something else at the destination.
-std::error_code walker::enter(const entry &what, bool argument,
-                              directory &made) {
+fault walker::enter(const entry &what, bool argument, directory &made) {
     const int follow = argument ? 0 : O_NOFOLLOW;
     const int from =
         ::openat(what.in->from(), what.from.c_str(), reading | O_NOFOLLOW);
     made.stream.reset(from < 0 ? nullptr : ::fdopendir(from));
     if (!made.stream || ::fstat(from, &made.meta) < 0)
-        return last_error();
+        return {last_error(), true};
     if (const auto why = objection(what, made, argument); !why.empty()) {
         report_->failed(what.source(), why);
         return {};
@@ -165,8 +163,7 @@ std::error_code walker::enter(const entry &what, bool argument,
     if (!made.to)
         return errno == ENOTDIR || errno == ELOOP ? kevent::errno_code(EEXIST)
                                                   : last_error();
-    return ::fstat(made.to.get(), &made.copy) < 0 ? last_error()
-                                                  : std::error_code();
+    return ::fstat(made.to.get(), &made.copy) < 0 ? last_error() : fault();
 }
 
 /// A copy of a directory within itself would have no end.
@@ -208,7 +205,9 @@ void walker::pop() {
             opened_++;
             break;
         }
-        report_->failed(levels_.back()->where->source(), error);
+        const auto &where = *levels_.back()->where;
+        report_->failed(error.source ? where.source() : where.destination(),
+                        error);
         levels_.pop_back(); // what is left in there is lost
     }
     leave(std::move(child));
@@ -229,19 +228,23 @@ void walker::close_some() {
 }
 
 /// By "..", which must be what it was.
-std::error_code walker::reopen(directory &parent, const directory &child) {
+fault walker::reopen(directory &parent, const directory &child) {
     const int from = ::openat(child.from(), "..", reading);
     parent.stream.reset(from < 0 ? nullptr : ::fdopendir(from));
     if (!parent.stream)
-        return last_error();
+        return {last_error(), true};
     parent.to = descriptor(::openat(child.to.get(), "..", reading));
     struct stat source {};
     struct stat copy {};
-    if (!parent.to || ::fstat(from, &source) < 0 ||
-        ::fstat(parent.to.get(), &copy) < 0)
-        return parent.stream.reset(), last_error();
-    if (!same(source, parent.meta) || !same(copy, parent.copy))
-        return parent.stream.reset(), kevent::errno_code(ESTALE);
+    fault error;
+    if (::fstat(from, &source) < 0)
+        error = {last_error(), true};
+    else if (!parent.to || ::fstat(parent.to.get(), &copy) < 0)
+        error = last_error();
+    else if (!same(source, parent.meta) || !same(copy, parent.copy))
+        error = {kevent::errno_code(ESTALE), same(copy, parent.copy)};
+    if (error)
+        return parent.stream.reset(), error;
     ::seekdir(parent.stream.get(), parent.position);
     return {};
 }

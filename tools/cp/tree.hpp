@@ -57,6 +57,9 @@ struct entry {
     [[nodiscard]] std::string destination() const {
         return joined(in->where->destination(), to);
     }
+    [[nodiscard]] std::string at_fault(const fault &how) const {
+        return how.source ? source() : destination();
+    }
 };
 
 /// Goes through the sources, depth first, and holds no more of them than the
@@ -84,12 +87,12 @@ public:
 private:
     std::optional<entry> next_argument();
     void descend(const entry &what, bool argument);
-    std::error_code enter(const entry &what, bool argument, directory &made);
+    fault enter(const entry &what, bool argument, directory &made);
     [[nodiscard]] std::string
     objection(const entry &what, const directory &made, bool argument) const;
     void pop();
     void close_some();
-    static std::error_code reopen(directory &parent, const directory &child);
+    static fault reopen(directory &parent, const directory &child);
 
     std::deque<std::string> sources_;
     std::string destination_;
