@@ -4,7 +4,8 @@
  *
  * This header is the reference manual.  A C program that includes nothing
  * else can open a queue, map its rings, watch files, arm timers, trigger user
- * events and collect: the inline functions at the end are thin and optional.
+ * events and collect: the inline functions at the end are thin and optional.  They
+ * need GNU C (gcc's default; -std=gnu11, or -std=c11 with _GNU_SOURCE defined).
  *
  * DOC: Words
  *
@@ -23,7 +24,9 @@
  *
  * edge       (the default) an event for each news.  While a source's event is
  *            unclaimed, more of the same adds no entry: a file's bits merge, a
- *            timer's expirations and a user event's values add up.
+ *            timer's expirations and a user event's values add up, and come
+ *            as the next event when that one is claimed (a user event that is
+ *            triggered with 3, 4 and 5 gives events of 3 and of 9).
  * oneshot    as edge, and the source is disabled by its event until
  *            KEVENT_OP_ENABLE or KEVENT_OP_MODIFY.
  * level      never put into the ring.  The hint counts it, and
@@ -113,10 +116,12 @@
  *                                 nonblocking read (tmpfs, NFS, FUSE): always a
  *                                 worker
  * the same, write; fsync,         KEVENT_EV_WORKER: a worker on the node of the home
- *   fdatasync of any file         ring
- * socket, pipe, tty, eventfd,     KEVENT_EV_INLINE if it can be done at once; else
- *   other files that can be       the file's wait queue has the request, no thread
- *   polled                        does, and a worker makes the transfer
+ *   fdatasync of a file that        ring
+ *   has them
+ * fsync, fdatasync of others      KEVENT_EV_INLINE: EINVAL; not in a chain (EOPNOTSUPP)
+ * socket, pipe, tty, eventfd      KEVENT_EV_INLINE if it can be done at once; else
+ *   (reads), other files that     the file's wait queue has the request, no thread
+ *   can be polled                 does, and a worker makes the transfer
  *                                 (KEVENT_EV_WAITED).  As read(2) and write(2) of a
  *                                 nonblocking descriptor, it may transfer less than
  *                                 asked; at most 4096 bytes in one write to a
@@ -124,14 +129,14 @@
  *                                 nonblocking write of its own (pipes before
  *                                 Linux 6.4, ttys).  What poll never announces is
  *                                 not done while it would block
- * proc, sysfs, cgroup and other   KEVENT_EV_INLINE, in the caller as pread(2) would:
- *   files without a device        what they say may depend on who asks; not in a
- *                                 chain (EOPNOTSUPP).  So do sockets of other
+ * proc, sysfs, cgroup and other   KEVENT_EV_INLINE, in the caller as pread(2) would,
+ *   files without a device        fsync too: what they say may depend on who asks; not
+ *                                 in a chain (EOPNOTSUPP).  So do sockets of other
  *                                 families than unix, IPv4, IPv6, vsock and
  *                                 packet, without waiting: -EAGAIN
  * others (epoll, a queue; files   EOPNOTSUPP
  *   without an iterator-based read
- *   or write)
+ *   or write, so writes to eventfd)
  *
  * A worker runs with the credentials, the memory cgroup and the block cgroup of
  * the submitter, and with its own nice and CPU cgroup; a peer that asks who sent
@@ -723,6 +728,10 @@ static inline int kevent_open(void)
 	return fd;
 }
 
+#ifdef __cplusplus /* where it hides the constructor of the struct */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
+#endif
 /**
  * kevent_change - make one change
  *
@@ -745,6 +754,9 @@ static inline int kevent_change(int fd, struct kevent_change *change)
 	}
 	return change->result;
 }
+#ifdef __cplusplus
+#pragma GCC diagnostic pop
+#endif
 
 /**
  * kevent_getevents - collect from all rings and all level sources
