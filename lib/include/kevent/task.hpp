@@ -272,7 +272,9 @@ using value_of = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
 
 /// Begins all, one after the other, and waits until all have ended.  Their
 /// results in the same order.  When some throw, one of them is thrown on, after
-/// the end of all.
+/// the end of all: while one of the others waits for what never comes, nobody
+/// hears of it.  So give them with_stop(), and request a stop where one fails, or
+/// with_timeout().
 template <class T>
 task<std::vector<T>> when_all(std::vector<task<T>> tasks) {
     using all = detail::all_of<std::vector<task<T>>>;
