@@ -17,17 +17,26 @@ int main(void)
 		.fd = CLOCK_MONOTONIC, .period = 1000000000,
 	};
 	struct ukevent event;
+	long long seconds = 0;
 	int queue = kevent_open();
 
-	if (queue < 0 || kevent_change(queue, &input) < 0 ||
-	    kevent_change(queue, &second) < 0) {
+	if (queue < 0) {
+		perror("hello: " KEVENT_DEVICE);
+		return 1;
+	}
+	if (kevent_change(queue, &input) < 0) {
+		perror("hello: cannot watch standard input");
+		return 1;
+	}
+	if (kevent_change(queue, &second) < 0) {
 		perror("hello");
 		return 1;
 	}
 	while (kevent_getevents(queue, &event, 1, 1, NULL) == 1) {
 		if (event.cookie == 1)
 			return 0;
-		printf("%lld s\n", (long long)event.result);
+		seconds += event.result;
+		printf("%lld s\n", seconds);
 		fflush(stdout);
 	}
 	perror("hello");
