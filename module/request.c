@@ -1500,7 +1500,7 @@ static void kev_chain_start(struct kev_request *req)
 	}
 	ret = kev_request_wait(req);
 	if (ret) {
-		req->res = ret;
+		req->res = ret == -EAGAIN ? -ENOSPC : ret; /* as for those behind it */
 		kev_request_put(req, true);
 	}
 }

@@ -605,6 +605,39 @@ static unsigned int kernel_threads(uint64_t *ticks)
 	return n;
 }
 
+/* Where a file has as many waiting as it may: EAGAIN, or ENOSPC in a chain. */
+TEST_F(wait, file_is_full)
+{
+	long long limit = parameter_get("max_file_sources");
+	struct kevent_change c[2];
+	int fds[2], i;
+
+	ASSERT_EQ(0, pipe(fds));
+	ASSERT_EQ(0, parameter_set("max_file_sources", 5));
+	for (i = 0; i < 5; i++)
+		EXPECT_EQ(0, submit_read(self->q.fd, fds[0], self->buffer, 1, 0, 1, NULL));
+	EXPECT_EQ(-EAGAIN, submit_read(self->q.fd, fds[0], self->buffer, 1, 0, 1, NULL));
+	EXPECT_EQ(5, requests_of(&self->q, 0));
+	for (i = 0; i < 2; i++) {
+		c[i] = read_entry(fds[0], self->buffer, 1, 0);
+		c[!i] = io_entry(KEVENT_KIND_NOP, 0, NULL, 0, 0);
+		c[0].flags = KEVENT_LINK;
+		c[0].cookie = 10;
+		c[1].cookie = 11;
+		ASSERT_EQ(2, changes(self->q.fd, c, 2));
+		NEXT();
+		EXPECT_EQ(10, self->ev.cookie);
+		EXPECT_EQ(i ? 0 : -ENOSPC, self->ev.result);
+		NEXT();
+		EXPECT_EQ(11, self->ev.cookie);
+		EXPECT_EQ(i ? -ENOSPC : -ECANCELED, self->ev.result);
+	}
+	EXPECT_EQ(5, requests_of(&self->q, 0));
+	parameter_set("max_file_sources", limit);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 /* A thousand that wait are no threads, take no time and are no iowait. */
 TEST_F(wait, idle)
 {
