@@ -276,6 +276,18 @@ TEST_F(get, one_ring)
 	EXPECT_EQ(0, on_ring(self->fd, 1));
 }
 
+/* A wait for one ring ends in time, whatever the others have, and leaves it there. */
+TEST_F(get, one_ring_in_time)
+{
+	struct ukevent ev;
+	struct kevent_get g = get_arg(&ev, 1, 1, SHORT_NS);
+
+	ASSERT_EQ(0, submit_nop_at(self->fd, 0, 1, 1, NULL));
+	g.ring = 1;
+	EXPECT_EQ(0, get_run(self->fd, &g));
+	EXPECT_EQ(1, on_ring(self->fd, 0));
+}
+
 /* The local ring is that of the CPU's node. */
 TEST_F(get, local_ring)
 {
