@@ -130,28 +130,6 @@ static int faults_prepare(void)
 /* ------------------------------------------------------------------------ */
 /* What a queue says about itself */
 
-/* The sum over its rings; -1 if there is no such word. */
-static long fdinfo(int q, const char *name)
-{
-	static char text[16384];
-	char path[64], *p = text;
-	size_t length = strlen(name);
-	long sum = -1;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", q);
-	if (read_text(path, text, sizeof(text)) < 0)
-		return -1;
-	while ((p = strstr(p, name))) {
-		if ((p == text || strchr("\t\n ", p[-1])) &&
-		    strchr(" :", p[length]))
-			sum = (sum < 0 ? 0 : sum) +
-			      strtol(p + length + strspn(p + length, " :\t"),
-				     NULL, 10);
-		p += length;
-	}
-	return sum;
-}
-
 static long sources(const struct world *w)
 {
 	return fdinfo(w->q, "sources");

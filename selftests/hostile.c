@@ -93,6 +93,25 @@ FORGED(above_32_bits, tail_of(&self->q, 0) + (1ULL << 32))
 FORGED(behind, tail_of(&self->q, 0) - 9)
 FORGED(ring_ahead, tail_of(&self->q, 0) + 8)
 
+/* A head that cannot be brings nothing that was not in the ring, and hides nothing. */
+TEST_F(forge, not_believed)
+{
+	static const uint64_t past[] = {
+		1, 7, 8, 9, 1ULL << 31, (1ULL << 32) + 1, 1ULL << 63, -2ULL, -9ULL, -1ULL << 40,
+	};
+	struct ukevent ev[8];
+	int i;
+
+	for (i = 0; i < (int)ARRAY_SIZE(past); i++) {
+		/* The kernel knows the head: nothing before it comes again. */
+		ASSERT_EQ(0, get_now(self->q.fd));
+		ASSERT_EQ(0, submit_nop(self->q.fd, i, i));
+		forge(&self->q, tail_of(&self->q, 0) + past[i]);
+		ASSERT_EQ(1, get(self->q.fd, ev, 0, 8, 0));
+		EXPECT_EQ(i, ev[0].result);
+	}
+}
+
 /* A head that went back delivers again at most what its owner had already. */
 TEST_F(forge, back)
 {

@@ -651,6 +651,28 @@ kt int parameter_set(const char *name, unsigned long long value)
 	return write_text(path, text);
 }
 
+/* What a queue says of itself, the sum over its rings; -1 if there is no such word. */
+kt long fdinfo(int q, const char *name)
+{
+	static char text[16384];
+	char path[64], *p = text;
+	size_t length = strlen(name);
+	long sum = -1;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", q);
+	if (read_text(path, text, sizeof(text)) < 0)
+		return -1;
+	while ((p = strstr(p, name))) {
+		if ((p == text || strchr("\t\n ", p[-1])) &&
+		    strchr(" :", p[length]))
+			sum = (sum < 0 ? 0 : sum) +
+			      strtol(p + length + strspn(p + length, " :\t"),
+				     NULL, 10);
+		p += length;
+	}
+	return sum;
+}
+
 /* ------------------------------------------------------------------------ */
 /* User memory that is not there */
 

@@ -105,6 +105,28 @@ TEST_F(full, min_over_entries)
 	EXPECT_EQ(0, reap(pid));
 }
 
+/* It is woken by what waits for room. */
+TEST_F(full, pending_wakes)
+{
+	int *files = watch_many(self->fd, 8, 0), i;
+	struct ukevent ev[8];
+	pid_t pid;
+
+	ASSERT_NE(NULL, files);
+	pid = fork();
+	if (!pid)
+		_exit(get(self->fd, ev, 8, 8, -1));
+	EXPECT_TRUE(asleep(pid));
+	for (i = 0; i < 8; i++)
+		eventfd_fire(files[i]);
+	i = reap(pid);
+	EXPECT_EQ(8, i);
+	if (i < 0) {
+		kill(pid, SIGKILL);
+		reap(pid);
+	}
+}
+
 /* Requests wait for room as sources do, as many as there are. */
 TEST_F(full, nops)
 {
@@ -205,6 +227,26 @@ TEST_F(full, drained_by_post)
 	eventfd_fire(files[7]);
 	ASSERT_LT(0, ring_collect(&self->q, 0, ev, 1));
 	EXPECT_EQ(variant->entries, ev[0].cookie);
+}
+
+/* What waits for room comes first, be it more than one post moves into the ring. */
+TEST(order_of_many)
+{
+	struct ukevent ev[64];
+	struct queue q;
+	int i;
+
+	ASSERT_EQ(0, queue_make(&q, 1, 64));
+	for (i = 0; i < 192; i++) {
+		ASSERT_EQ(0, submit_nop(q.fd, i, i));
+	}
+	ASSERT_EQ(64, ring_collect(&q, 0, ev, 64));
+	ASSERT_EQ(0, submit_nop(q.fd, i, i));
+	for (i = 64; i <= 192; i++) {
+		ASSERT_EQ(1, get(q.fd, ev, 1, 1, 0));
+		ASSERT_EQ(i, ev[0].cookie);
+	}
+	queue_free(&q);
 }
 
 /* The queue stays readable while something is pending. */

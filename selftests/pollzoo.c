@@ -587,6 +587,75 @@ TEST_F(slow, second_sweep)
 	EXPECT_EQ(1, get_one(self->q.fd, &ev));
 }
 
+/* What one poll found before the wakeup hides nothing from one that polls after it. */
+TEST_F(slow, late_answer)
+{
+	pthread_t late, next;
+	void *result;
+
+	ASSERT_EQ(0, sleep_in_poll(self->q.fd, self->zoo, 0, &late));
+	ASSERT_EQ(0, zoo_news(self->zoo, 0, POLLZOO_TASK, EPOLLIN));
+	ASSERT_EQ(0, pthread_create(&next, NULL, collect_run, &self->q.fd));
+	ASSERT_TRUE(EVENTUALLY(zoo_info(self->zoo).sleeping == 2));
+	EXPECT_EQ(0, ioc(self->zoo, POLLZOO_IOC_RELEASE_ONE, NULL));
+	EXPECT_EQ(0, join(late, &result));
+	EXPECT_EQ(NULL, result);
+	EXPECT_LT(0, hint_of(&self->q, 0));
+	EXPECT_EQ(0, ioc(self->zoo, POLLZOO_IOC_RELEASE, NULL));
+	EXPECT_EQ(0, join(next, &result));
+	EXPECT_EQ((void *)1, result);
+}
+
+/* Makes the source an edge one, which must be polled again. */
+static int make_stale(struct queue *q, int zoo, uint64_t id)
+{
+	if (zoo_program(zoo, 1, 0, 0) || modify_file(q->fd, id, EPOLLIN, 0, 1) ||
+	    get_now(q->fd) || zoo_keyless(zoo, 0, POLLZOO_TASK, 0))
+		return -1;
+	return need_enter_of(q, 0) == 1 ? 0 : -1;
+}
+
+/* A wakeup while the second poll after a keyless one sleeps is not lost. */
+TEST_F(slow, wakeup_in_repoll)
+{
+	struct ukevent ev;
+	pthread_t t;
+	void *result;
+
+	ASSERT_EQ(0, make_stale(&self->q, self->zoo, self->id));
+	ASSERT_EQ(0, sleep_in_poll(self->q.fd, self->zoo, 0, &t));
+	ASSERT_EQ(0, zoo_keyless(self->zoo, 0, POLLZOO_TASK, EPOLLIN));
+	EXPECT_EQ(0, ioc(self->zoo, POLLZOO_IOC_RELEASE, NULL));
+	EXPECT_EQ(0, join(t, &result));
+	EXPECT_EQ(NULL, result);
+	EXPECT_EQ(1, need_enter_of(&self->q, 0));
+	ASSERT_EQ(1, get(self->q.fd, &ev, 1, 1, 0));
+	EXPECT_EQ(EPOLLIN, ev.events);
+}
+
+static void *wait_run(void *arg)
+{
+	struct ukevent ev;
+
+	return (void *)(intptr_t)get(*(int *)arg, &ev, 1, 1, -1);
+}
+
+/* Who would sleep after that poll finds it. */
+TEST_F(slow, sleep_after_repoll)
+{
+	pthread_t t;
+	void *result;
+
+	ASSERT_EQ(0, make_stale(&self->q, self->zoo, self->id));
+	ASSERT_EQ(0, zoo_program(self->zoo, 1, POLLZOO_SLEEP, 0));
+	ASSERT_EQ(0, pthread_create(&t, NULL, wait_run, &self->q.fd));
+	ASSERT_TRUE(EVENTUALLY(zoo_info(self->zoo).sleeping == 1));
+	ASSERT_EQ(0, zoo_keyless(self->zoo, 0, POLLZOO_TASK, EPOLLIN));
+	EXPECT_EQ(0, ioc(self->zoo, POLLZOO_IOC_RELEASE, NULL));
+	ASSERT_EQ(0, join(t, &result));
+	EXPECT_EQ((void *)1, result);
+}
+
 /* A thread that sleeps in it can be killed, and the queue closed. */
 TEST_F(slow, kill)
 {
@@ -676,7 +745,26 @@ static void *enable_run(void *arg)
 	return (void *)(intptr_t)enable_id(e->fd, e->id);
 }
 
-/* The same in an ENABLE, which polls too. */
+/* A sweep leaves the hint to an ENABLE that polls meanwhile, and that takes it down. */
+TEST_F(slow, hint_of_enable)
+{
+	struct enable e = { self->q.fd, self->id };
+	pthread_t t;
+
+	ASSERT_EQ(0, disable_id(self->q.fd, self->id));
+	ASSERT_EQ(0, zoo_program(self->zoo, 1, POLLZOO_ONCE, 0));
+	ASSERT_EQ(0, pthread_create(&t, NULL, enable_run, &e));
+	ASSERT_TRUE(EVENTUALLY(zoo_info(self->zoo).sleeping == 1));
+	/* News that is gone when the sweep looks */
+	ASSERT_EQ(0, zoo_wake_many(self->zoo, 0, POLLZOO_TASK, EPOLLIN, 0, 0, 1));
+	EXPECT_LT(0, hint_of(&self->q, 0));
+	EXPECT_EQ(0, get_now(self->q.fd));
+	EXPECT_EQ(0, ioc(self->zoo, POLLZOO_IOC_RELEASE, NULL));
+	EXPECT_EQ(0, join(t, NULL));
+	EXPECT_EQ(0, hint_of(&self->q, 0));
+}
+
+/* REMOVE at the moment that an ENABLE's poll ends, too. */
 TEST_F(slow, remove_as_enable_polls)
 {
 	int i, rounds = scaled(200), late = 0;
@@ -784,6 +872,27 @@ TEST_F(slow, modify_in_repoll)
 	ASSERT_EQ(0, zoo_keyless(self->zoo, 0, POLLZOO_TASK, EPOLLIN));
 	ASSERT_EQ(1, need_enter_of(&self->q, 0));
 	modify_in_poll(_metadata, &self->q, self->zoo, self->id, 0);
+}
+
+/* Bits that come while an event waits for room come with it. */
+TEST(more_bits_pending)
+{
+	uint32_t ask = EPOLLIN | EPOLLOUT | EPOLLPRI;
+	struct ukevent ev[4];
+	int zoo = zoo_open();
+	struct queue q;
+
+	ASSERT_EQ(0, queue_make(&q, 1, 1));
+	ASSERT_EQ(0, submit_nop(q.fd, 0, 0));
+	ASSERT_EQ(0, add_file(q.fd, zoo, ask, 0, 1, NULL));
+	ASSERT_EQ(0, zoo_news(zoo, 0, POLLZOO_TASK, EPOLLIN));
+	ASSERT_EQ(1, pending_of(&q, 0));
+	ASSERT_EQ(0, zoo_news(zoo, 0, POLLZOO_TASK, EPOLLOUT));
+	ASSERT_EQ(1, pending_of(&q, 0));
+	ASSERT_EQ(2, get(q.fd, ev, 0, 4, 0));
+	EXPECT_EQ(EPOLLIN | EPOLLOUT, ev[1].events);
+	queue_free(&q);
+	close(zoo);
 }
 
 /* Bits that waited for room when the source was disabled come with ENABLE. */

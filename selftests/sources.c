@@ -1371,6 +1371,43 @@ TEST(signalfd_of_child)
 	close(fd);
 }
 
+/* Nor does it keep the parent from sleeping. */
+TEST(signalfd_lets_sleep)
+{
+	struct rusage before, after;
+	struct ukevent ev;
+	struct queue q;
+	int out[2];
+	pid_t pid;
+	char byte;
+
+	ASSERT_EQ(0, queue_make(&q, 1, 16));
+	ASSERT_EQ(0, pipe(out));
+	pid = fork();
+	if (!pid) {
+		struct dev d = { };
+
+		if (open_signalfd(&d) < 0 ||
+		    add_file(q.fd, d.fd, EPOLLIN, 0, 7, NULL) ||
+		    write(out[1], "x", 1) != 1)
+			_exit(1);
+		pause();
+		_exit(0);
+	}
+	ASSERT_EQ(1, read(out[0], &byte, 1));
+	ASSERT_EQ(0, kill(pid, SIGRTMIN));
+	EXPECT_EQ(1, need_enter_of(&q, 0));
+	getrusage(RUSAGE_THREAD, &before);
+	EXPECT_EQ(0, get(q.fd, &ev, 1, 1, 10 * SHORT_NS));
+	getrusage(RUSAGE_THREAD, &after);
+	/* It gave the CPU away, and had it not taken. */
+	EXPECT_LT(before.ru_nvcsw, after.ru_nvcsw);
+	EXPECT_EQ(1, need_enter_of(&q, 0));
+	kill(pid, SIGKILL);
+	EXPECT_EQ(128 + SIGKILL, reap(pid));
+	queue_free(&q);
+}
+
 /* The thread that a signalfd was added by exits: the queue lives on. */
 TEST(signalfd_exit)
 {

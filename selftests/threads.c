@@ -406,6 +406,27 @@ TEST_F(sleep, killed_after_woken)
 	EXPECT_EQ(1, get_now(self->fd));
 }
 
+/* One that was woken, claims nothing and ends hands its wakeup on, too. */
+TEST_F(sleep, ended_after_woken)
+{
+	pid_t pids[3];
+	int i, left = 0;
+
+	for (i = 0; i < 3; i++) {
+		pids[i] = start_mortal(&self->q);
+		ASSERT_TRUE(asleep(pids[i]));
+	}
+	ASSERT_EQ(0, submit_nop(self->fd, 1, 1));
+	ASSERT_TRUE(EVENTUALLY(task_state(pids[0]) == 'Z'));
+	for (i = 0; i < 3; i++) {
+		left += !EVENTUALLY(task_state(pids[i]) == 'Z');
+		kill(pids[i], SIGKILL);
+		reap(pids[i]);
+	}
+	EXPECT_EQ(0, left);
+	EXPECT_EQ(1, get_now(self->fd));
+}
+
 /* A process that collects for ever, and may be killed at any moment. */
 static pid_t start_collector(int fd, int mapped)
 {
@@ -844,6 +865,56 @@ TEST_F(sleep, turn_ends)
 	}
 	ASSERT_EQ(0, join(big.thread, NULL));
 	EXPECT_EQ(5, big.result);
+}
+
+static int on_cpu(pid_t tid, unsigned int cpu)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	return sys(sched_setaffinity(tid, sizeof(one), &one));
+}
+
+/* While it lasts nobody is woken for less. */
+TEST_F(sleep, turn_withholds)
+{
+	struct sched_param first = { .sched_priority = 1 }, usual = { };
+	struct sleeper big, *s = self->s;
+	unsigned int cpu, node;
+	long woken[3];
+	int i;
+
+	ASSERT_EQ(0, sleeper_start(&big, &self->q, 5, 0));
+	while (fdinfo(self->fd, "wakeups") < KEVENT_PASSES - 1) {
+		ASSERT_EQ(0, sleeper_start(&s[0], &self->q, 1, 0));
+		ASSERT_EQ(0, submit_nop(self->fd, 1, 1));
+		ASSERT_EQ(0, join(s[0].thread, NULL));
+	}
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(0, sleeper_start(&s[i], &self->q, 1, 0));
+	}
+	/* It cannot end its turn before we let it have the CPU. */
+	ASSERT_EQ(0, getcpu(&cpu, &node));
+	ASSERT_EQ(0, on_cpu(0, cpu));
+	ASSERT_EQ(0, on_cpu(big.tid, cpu));
+	if (sched_setscheduler(0, SCHED_FIFO, &first))
+		SKIP(goto out, "SCHED_FIFO is not ours to have");
+	for (i = 0; i < 3; i++) {
+		submit_nop(self->fd, i, i);
+		woken[i] = fdinfo(self->fd, "wakeups");
+	}
+	ASSERT_EQ(0, sched_setscheduler(0, SCHED_OTHER, &usual));
+	EXPECT_EQ(KEVENT_PASSES, woken[0]);
+	EXPECT_EQ(KEVENT_PASSES, woken[2]);
+out:
+	for (i = 0; i < 8; i++) {
+		ASSERT_EQ(0, submit_nop(self->fd, i, i));
+	}
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(0, join(s[i].thread, NULL));
+	}
+	ASSERT_EQ(0, join(big.thread, NULL));
 }
 
 TEST_HARNESS_MAIN

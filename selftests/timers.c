@@ -444,6 +444,21 @@ TEST_F(user, gathered_is_pending)
 	EXPECT_EQ(2, ev.result);
 }
 
+/* It stays behind that entry, whatever is posted or moved meanwhile. */
+TEST_F(user, gathered_stays)
+{
+	struct ukevent ev;
+
+	ASSERT_EQ(0, trigger(self->fd, self->id, 1));
+	ASSERT_EQ(0, trigger(self->fd, self->id, 2));
+	ASSERT_EQ(0, submit_nop(self->fd, 0, 8));
+	EXPECT_EQ(0, get_level(self->fd, &ev, 1));
+	EXPECT_EQ(1, pending_of(&self->q, 0));
+	EXPECT_EQ(2, tail_of(&self->q, 0) - head_of(&self->q, 0));
+	ASSERT_EQ(1, ring_collect(&self->q, 0, &ev, 1));
+	EXPECT_EQ(1, ev.result);
+}
+
 /* A value of 0 is an event too. */
 TEST_F(user, zero)
 {

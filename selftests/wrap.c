@@ -113,6 +113,27 @@ TEST_F(wrap, coalesce)
 	close(file);
 }
 
+/* Also one that lies behind others, of the other side perhaps. */
+TEST_F(wrap, coalesce_behind)
+{
+	unsigned int n = variant->entries, round, i;
+	struct ukevent ev[256];
+	int file = eventfd_make();
+
+	ASSERT_EQ(0, add_file(self->fd, file, EPOLLIN, 0, 1, NULL));
+	for (round = 0; round < 10; round++) {
+		for (i = 1; i < n; i++) {
+			ASSERT_EQ(0, submit_nop(self->fd, i, i));
+		}
+		for (i = 0; i < 3; i++)
+			eventfd_fire(file);
+		ASSERT_EQ(0, pending_of(&self->q, 0));
+		ASSERT_EQ(n, ring_collect(&self->q, 0, ev, 256));
+		eventfd_drain(file);
+	}
+	close(file);
+}
+
 /* Pending events across the wrap keep their order. */
 TEST_F(wrap, overflow)
 {

@@ -36,7 +36,8 @@ struct zoo_queues {
  * @program:  read by poll, word by word
  * @gate:     where sleeping polls sleep
  * @sleeping: how many do
- * @released: how often they were let go
+ * @tickets:  which poll slept last
+ * @released: up to which they were let go
  * @polls:    calls of poll
  * @wakes:    wakeups made
  */
@@ -46,6 +47,7 @@ struct zoo {
 	struct pollzoo_program program;
 	wait_queue_head_t gate;
 	atomic_t sleeping;
+	atomic_t tickets;
 	atomic_t released;
 	atomic_t polls;
 	atomic_t wakes;
@@ -56,7 +58,7 @@ struct zoo {
 
 static void zoo_sleep(struct zoo *z, u32 flags)
 {
-	int released = atomic_read(&z->released);
+	int ticket;
 
 	if (flags & POLLZOO_NAP)
 		msleep_interruptible(1);
@@ -64,8 +66,9 @@ static void zoo_sleep(struct zoo *z, u32 flags)
 		return;
 	if (flags & POLLZOO_ONCE)
 		WRITE_ONCE(z->program.flags, flags & ~POLLZOO_ONCE);
+	ticket = atomic_inc_return(&z->tickets);
 	atomic_inc(&z->sleeping);
-	wait_event_killable(z->gate, atomic_read(&z->released) != released);
+	wait_event_killable(z->gate, atomic_read(&z->released) - ticket >= 0);
 	atomic_dec(&z->sleeping);
 }
 
@@ -220,8 +223,15 @@ static long zoo_wake(struct zoo *z, void __user *arg)
 
 static void zoo_let_go(struct zoo *z)
 {
+	atomic_set(&z->released, atomic_read(&z->tickets));
+	wake_up_all(&z->gate);
+}
+
+static long zoo_release_one(struct zoo *z)
+{
 	atomic_inc(&z->released);
 	wake_up_all(&z->gate);
+	return 0;
 }
 
 static long zoo_program(struct zoo *z, void __user *arg)
@@ -309,6 +319,8 @@ static long zoo_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return zoo_wake(z, (void __user *)arg);
 	case POLLZOO_IOC_RELEASE:
 		return zoo_release_polls(z);
+	case POLLZOO_IOC_RELEASE_ONE:
+		return zoo_release_one(z);
 	case POLLZOO_IOC_FREE:
 		zoo_pollfree(z);
 		return 0;

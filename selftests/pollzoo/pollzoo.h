@@ -84,6 +84,8 @@ struct pollzoo_info {
 #define POLLZOO_IOC_RELEASE _IO(0xE6, 2)
 /* wakes all with POLLFREE and frees the queues; polls answer HUP from then on */
 #define POLLZOO_IOC_FREE _IO(0xE6, 3)
+/* lets that one go on which sleeps longest */
+#define POLLZOO_IOC_RELEASE_ONE _IO(0xE6, 5)
 #define POLLZOO_IOC_INFO _IOR(0xE6, 4, struct pollzoo_info)
 
 #endif /* _POLLZOO_H */
