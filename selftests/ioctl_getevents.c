@@ -292,12 +292,9 @@ TEST_F(get, one_ring_in_time)
 TEST_F(get, local_ring)
 {
 	unsigned int cpu, node, ring;
-	cpu_set_t one;
 
 	ASSERT_EQ(0, getcpu(&cpu, &node));
-	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
-	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
+	ASSERT_EQ(0, on_cpu(0, cpu));
 	ASSERT_EQ(0, getcpu(&cpu, &node));
 	ring = ring_at(&self->q, 0)->ring_of_node[node];
 	ASSERT_EQ(0, submit_nop_at(self->fd, KEVENT_RING_LOCAL, 1, 1, NULL));

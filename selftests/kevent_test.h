@@ -651,6 +651,16 @@ kt int parameter_set(const char *name, unsigned long long value)
 	return write_text(path, text);
 }
 
+/* From here on a thread, 0: the caller, runs on that CPU alone. */
+kt int on_cpu(pid_t tid, unsigned int cpu)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	return sys(sched_setaffinity(tid, sizeof(one), &one));
+}
+
 /* What a queue says of itself, the sum over its rings; -1 if there is no such word. */
 kt long fdinfo(int q, const char *name)
 {

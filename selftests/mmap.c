@@ -912,11 +912,8 @@ TEST(memory_cgroup_requests)
 	int q = queue_open(1, 64), fds[2][2], i;
 	long before, requests, sources;
 	char text[32], byte;
-	cpu_set_t cpu;
 
-	CPU_ZERO(&cpu);
-	CPU_SET(0, &cpu);
-	ASSERT_EQ(0, sched_setaffinity(0, sizeof(cpu), &cpu));
+	ASSERT_EQ(0, on_cpu(0, 0));
 	for (i = 0; i < 2; i++)
 		ASSERT_EQ(0, pipe(fds[i]));
 	mkdir(MEMCG, 0755);

@@ -867,15 +867,6 @@ TEST_F(sleep, turn_ends)
 	EXPECT_EQ(5, big.result);
 }
 
-static int on_cpu(pid_t tid, unsigned int cpu)
-{
-	cpu_set_t one;
-
-	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
-	return sys(sched_setaffinity(tid, sizeof(one), &one));
-}
-
 /* While it lasts nobody is woken for less. */
 TEST_F(sleep, turn_withholds)
 {
