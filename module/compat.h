@@ -87,24 +87,43 @@ static inline void kev_start_plug(struct blk_plug *plug, u32 nr)
 #endif
 }
 
-/* A write whose caller holds off a freeze of the file system. */
+/*
+ * A write, in two parts: who may have to be asked, before a freeze of the file system
+ * is held off, and what is done while it is.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+static inline int kev_verify_write(struct file *file, struct kiocb *iocb,
+				   struct iov_iter *iter)
+{
+	return 0; /* vfs_iocb_iter_write() does */
+}
+
 static inline ssize_t kev_iter_write(struct file *file, struct kiocb *iocb,
 				     struct iov_iter *iter)
 {
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
 	return vfs_iocb_iter_write(file, iocb, iter);
+}
 #else
-	/* That holds it off itself, and lets its caller wait for it. */
-	ssize_t ret = rw_verify_area(WRITE, file, &iocb->ki_pos, iov_iter_count(iter));
+static inline int kev_verify_write(struct file *file, struct kiocb *iocb,
+				   struct iov_iter *iter)
+{
+	return rw_verify_area(WRITE, file, &iocb->ki_pos, iov_iter_count(iter));
+}
 
-	if (ret || !iov_iter_count(iter))
-		return ret;
+/* vfs_iocb_iter_write() holds the freeze off itself, and lets its caller wait for it. */
+static inline ssize_t kev_iter_write(struct file *file, struct kiocb *iocb,
+				     struct iov_iter *iter)
+{
+	ssize_t ret;
+
+	if (!iov_iter_count(iter))
+		return 0;
 	ret = file->f_op->write_iter(iocb, iter);
 	if (ret > 0)
 		fsnotify_modify(file);
 	return ret;
-#endif
 }
+#endif
 
 /*
  * Whether the device that the file is, or lies on, can reach @count bytes of the memory.
@@ -148,9 +167,13 @@ static inline bool kev_device_reaches(struct file *file, loff_t pos, size_t coun
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
 static inline bool kev_file_page(struct page *page)
 {
-	struct address_space *mapping = PageAnon(page) ? NULL : page_mapping(page);
-	unsigned long magic = mapping ? mapping->host->i_sb->s_magic : TMPFS_MAGIC;
+	struct address_space *mapping;
+	unsigned long magic;
 
+	rcu_read_lock(); /* the pin keeps the page, not its file */
+	mapping = PageAnon(page) ? NULL : page_mapping(page);
+	magic = mapping ? mapping->host->i_sb->s_magic : TMPFS_MAGIC;
+	rcu_read_unlock();
 	return magic != TMPFS_MAGIC && magic != HUGETLBFS_MAGIC;
 }
 #else

@@ -33,6 +33,7 @@
 #include <linux/cred.h>
 #include <linux/hash.h>
 #include <linux/magic.h>
+#include <linux/major.h>
 #include <linux/mount.h>
 #include <linux/nospec.h>
 #include <linux/sched/signal.h>
@@ -621,6 +622,9 @@ static ssize_t kev_transfer(struct kev_request *req, struct iov_iter *iter, int 
 		if (ret)
 			return ret;
 	}
+	ret = kev_verify_write(iocb->ki_filp, iocb, iter);
+	if (ret)
+		return ret;
 	if (!kev_begin_write(req, !(flags & IOCB_NOWAIT)))
 		return flags & IOCB_NOWAIT ? -EAGAIN : -EINTR;
 	iocb->ki_flags |= IOCB_WRITE;
@@ -825,15 +829,24 @@ bool kev_request_performed(struct kev_request *req, ssize_t res,
 
 /* --- submission --- */
 
-/* Files whose operations do not depend on the task that makes them. */
+/*
+ * Files whose operations do not depend on the task that makes them.  In an overlay
+ * those below it count.
+ */
 static bool kev_may_delegate(const struct file *file)
 {
-	const struct super_block *sb = file_inode(file)->i_sb;
+	const struct super_block *sb = d_real_inode(file->f_path.dentry)->i_sb;
 
 	if (sb->s_bdi != &noop_backing_dev_info)
 		return true;
 	return sb->s_magic == TMPFS_MAGIC || sb->s_magic == RAMFS_MAGIC ||
-	       sb->s_magic == HUGETLBFS_MAGIC || sb->s_magic == OVERLAYFS_SUPER_MAGIC;
+	       sb->s_magic == HUGETLBFS_MAGIC;
+}
+
+/* Drivers may expect a task that has memory; those of /dev/null and the like do not. */
+static bool kev_known_device(const struct inode *inode)
+{
+	return !S_ISCHR(inode->i_mode) || imajor(inode) == MEM_MAJOR;
 }
 
 /* Of descriptors without a place in a file system, these do not either. */
@@ -872,7 +885,9 @@ static int kev_way_of(struct file *file, bool transfer)
 		return -EOPNOTSUPP;
 	if (S_ISSOCK(inode->i_mode) && !kev_known_family(file))
 		return KEV_WAY_CALLER;
-	return file_can_poll(file) ? KEV_WAY_READY : KEV_WAY_WORKER;
+	if (file_can_poll(file))
+		return KEV_WAY_READY;
+	return kev_known_device(inode) ? KEV_WAY_WORKER : KEV_WAY_CALLER;
 }
 
 static int kev_check_transfer(const struct file *file, bool write)
@@ -1363,6 +1378,9 @@ static ssize_t kev_transfer_here(struct kev_submission *s, struct iov_iter *iter
 	s->iocb.ki_flags |= flags;
 	if (!s->write)
 		return vfs_iocb_iter_read(s->file, &s->iocb, iter);
+	ret = kev_verify_write(s->file, &s->iocb, iter);
+	if (ret)
+		return ret;
 	s->iocb.ki_flags |= IOCB_WRITE;
 	file_start_write(s->file); /* waits for none but a file of KEV_WAY_CALLER */
 	ret = kev_iter_write(s->file, &s->iocb, iter);

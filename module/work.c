@@ -268,9 +268,11 @@ static void kev_work(struct work_struct *work)
 		return;
 	}
 	kept = kev_work_one(first, &next);
-	while ((req = next))
+	while ((req = next)) {
+		cond_resched();
 		if (kev_work_one(req, &next))
 			kev_request_unkeep(req);
+	}
 	if (kept)
 		kev_request_unkeep(first);
 }

@@ -623,9 +623,9 @@ kt void fuse_serve(int fd, const struct fuse_server *s)
 				if (pending[i].unique == interrupt->unique)
 					break;
 			if (i < n) {
+				s->shared->interrupted++;
 				fuse_reply(fd, pending[i].unique, -EINTR, NULL, 0);
 				pending[i] = pending[--n];
-				s->shared->interrupted++;
 			}
 		} else {
 			fuse_answer(fd, in);

@@ -131,20 +131,23 @@
  *                                 not done while it would block
  * proc, sysfs, cgroup and other   KEVENT_EV_INLINE, in the caller as pread(2) would,
  *   files without a device        fsync too: what they say may depend on who asks; not
- *                                 in a chain (EOPNOTSUPP).  So do sockets of other
- *                                 families than unix, IPv4, IPv6, vsock and
- *                                 packet, without waiting: -EAGAIN
+ *                                 in a chain (EOPNOTSUPP).  So do character devices
+ *                                 that cannot be polled, but for /dev/null and its
+ *                                 like (a worker); and, without waiting (-EAGAIN),
+ *                                 sockets of other families than unix, IPv4, IPv6,
+ *                                 vsock and packet
  * others (epoll, a queue; files   EOPNOTSUPP
  *   without an iterator-based read
  *   or write, so writes to eventfd)
  *
- * A worker runs with the credentials, the memory cgroup and the block cgroup of
- * the submitter, and with its own nice and CPU cgroup; a peer that asks who sent
+ * A worker runs with the (subjective) credentials, the memory cgroup and the block
+ * cgroup of the submitter, and with its own nice and CPU cgroup; a peer that asks who sent
  * (SO_PASSCRED) sees a kernel thread for a write that waited.  RLIMIT_FSIZE is looked at during
- * submission: EFBIG or a shorter write, no signal.  Where a request does not
- * complete during submission, the pages of its buffer are pinned, and its address
- * space is not looked at again: unmapping or forking is safe, and what is then
- * mapped at that address is not touched.
+ * submission: EFBIG or a shorter write, no signal.  A write that nobody can read
+ * any more ends with EPIPE and, if it ends during submission, SIGPIPE for the submitter,
+ * as write(2) does.  Where a request does not complete during submission, the pages of its
+ * buffer are pinned, and its address space is not looked at again: unmapping or forking
+ * is safe, and what is then mapped at that address is not touched.
  *
  * Each request counts against the limit of its ring (module parameter
  * max_ring_requests) and, with its pages (two, or as many as it pins), against that
