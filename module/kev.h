@@ -22,8 +22,9 @@
  *                             words of the mapped header
  *   user->lock       spinlock, interrupts off: the lanes of work.c
  *   queue->wait      spinlock waiters on any ring
- *   (foreign)        the scheduler's and the hrtimer base's, through
- *                             wake_up_process() and hrtimer_start()
+ *   (foreign)        the scheduler's, the hrtimer base's, a workqueue's and the
+ *                             slab allocator's, through wake_up_process(),
+ *                             hrtimer_start(), queue_work() and kmem_cache_free()
  *
  * Nothing sleeps, polls a file or wakes a poll wait queue under ring->lock.
  * Pollers of the queue itself are woken from irq_work, so that no chain of
@@ -173,6 +174,13 @@ struct kev_clock {
 
 enum { KEV_MONOTONIC, KEV_BOOTTIME, KEV_REALTIME, KEV_CLOCKS };
 
+/* Threads that sleep, the one that waits longest first */
+struct kev_waiters {
+	struct list_head list;
+	u32 need;  /* none has a smaller min: those who post need not look for one */
+	u32 turns; /* so many have their turn */
+};
+
 /* ring->attention: a post has more to do than to post */
 #define KEV_SLEEPER BIT(0)     /* ring->waiters may not be empty */
 #define KEV_ANY_SLEEPER BIT(1) /* queue->waiters may not be empty */
@@ -194,7 +202,7 @@ struct kev_ring {
 
 	struct list_head ready;
 	struct list_head repoll;
-	struct list_head waiters;
+	struct kev_waiters waiters;
 	u32 nr_ready;
 	u32 hint;
 	u32 nr_stale;
@@ -270,7 +278,7 @@ struct kev_queue {
 	struct kev_items items;
 
 	spinlock_t wait; /* @waiters */
-	struct list_head waiters;
+	struct kev_waiters waiters;
 	wait_queue_head_t poll;
 
 	struct mutex setup; /* making of the rings; growth of @items */

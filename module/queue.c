@@ -515,7 +515,7 @@ static int kev_open(struct inode *inode, struct file *file)
 	kev_items_init(&q->items);
 	xa_init(&q->buffers);
 	spin_lock_init(&q->wait);
-	INIT_LIST_HEAD(&q->waiters);
+	INIT_LIST_HEAD(&q->waiters.list);
 	INIT_LIST_HEAD(&q->nest);
 	init_waitqueue_head(&q->poll);
 	spin_lock_init(&q->owners_lock);

@@ -501,7 +501,7 @@ struct kev_ring *kev_ring_create(struct kev_queue *q, u32 index, int node,
 	INIT_LIST_HEAD(&r->merging);
 	INIT_LIST_HEAD(&r->ready);
 	INIT_LIST_HEAD(&r->repoll);
-	INIT_LIST_HEAD(&r->waiters);
+	INIT_LIST_HEAD(&r->waiters.list);
 	init_irq_work(&r->poll_work, kev_poll_work);
 	/* For those who polled the queue before it was set up. */
 	r->attention = KEV_POLLER;

@@ -7,21 +7,31 @@
  * first, so that the next news wakes the next one.  It looks at the ring's words
  * after it is on the list, under the lock that producers hold while they post:
  * there is no moment at which it can miss news.
+ *
+ * The list's lock covers its need and turns as well.  need is at most the least min
+ * of those listed: it falls when one is listed, and rises when a walk finds nobody.
+ * turns counts those listed who have their turn, so who leaves the list takes it along.
  */
 #include <linux/pid.h>
 #include <linux/sched/signal.h>
 
 #include "kev.h"
 
+static inline void kev_unlist_waiter(struct kev_waiters *waiters, struct kev_waiter *w)
+{
+	list_del_init(&w->node);
+	waiters->turns -= w->turn;
+}
+
 /*
  * Once it sees @woken the waiter may leave, and @w with it.  Its task stays until
  * the lock is dropped: that is an RCU reader.
  */
-static void kev_wake_one(struct kev_waiter *w)
+static void kev_wake_one(struct kev_waiters *waiters, struct kev_waiter *w)
 {
 	struct task_struct *task = w->task;
 
-	list_del_init(&w->node);
+	kev_unlist_waiter(waiters, w);
 	smp_store_release(&w->woken, true); /* pairs with kev_waiter_woken() */
 	wake_up_process(task);
 }
@@ -34,11 +44,12 @@ static bool kev_waiter_woken(struct kev_waiter *w)
 }
 
 /* Passed over too often: it wakes, and sleeps on for KEVENT_TURN_NS. */
-static void kev_waiter_passed(struct kev_waiter *w)
+static void kev_waiter_passed(struct kev_waiters *waiters, struct kev_waiter *w)
 {
 	if (++w->passes < KEVENT_PASSES)
 		return;
 	WRITE_ONCE(w->turn, true);
+	waiters->turns++;
 	wake_up_process(w->task);
 }
 
@@ -48,34 +59,53 @@ enum kev_woke {
 	KEV_WITHHELD, /* somebody has his turn */
 };
 
-/*
- * Wakes the one that waits longest among those whose min is met; for a @stale
- * source, whatever their min, among those who may poll it.
- */
-static enum kev_woke kev_wake_list(struct list_head *waiters, u32 available,
-				   struct kev_item *stale)
+static noinline u32 kev_least_min(struct kev_waiters *waiters)
 {
-	struct kev_waiter *w, *chosen = NULL;
+	struct kev_waiter *w;
+	u32 least = U32_MAX;
 
-	list_for_each_entry(w, waiters, node) {
-		if (stale ? kev_file_may_poll(stale, w->process) :
-			    available >= w->min) {
-			chosen = w;
-			break;
+	list_for_each_entry(w, &waiters->list, node)
+		least = min(least, w->min);
+	return least;
+}
+
+/* Wakes the one that waits longest among those whose min is met. */
+static enum kev_woke kev_wake_list(struct kev_waiters *waiters, u32 available)
+{
+	struct kev_waiter *w, *before;
+
+	if (available < waiters->need)
+		return waiters->turns ? KEV_WITHHELD : KEV_NOBODY;
+	list_for_each_entry(w, &waiters->list, node) {
+		if (available < w->min) {
+			if (w->turn)
+				return KEV_WITHHELD;
+			continue;
 		}
-		if (!stale && w->turn)
-			return KEV_WITHHELD;
-	}
-	if (!chosen)
-		return KEV_NOBODY;
-	if (!stale)
-		list_for_each_entry(w, waiters, node) {
-			if (w == chosen)
+		list_for_each_entry(before, &waiters->list, node) {
+			if (before == w)
 				break;
-			kev_waiter_passed(w);
+			kev_waiter_passed(waiters, before);
 		}
-	kev_wake_one(chosen);
-	return KEV_WOKEN;
+		kev_wake_one(waiters, w);
+		return KEV_WOKEN;
+	}
+	waiters->need = kev_least_min(waiters);
+	return KEV_NOBODY;
+}
+
+/* Whatever its min, among those that may poll the source. */
+static enum kev_woke kev_wake_for_poll(struct kev_waiters *waiters, struct kev_item *stale)
+{
+	struct kev_waiter *w;
+
+	list_for_each_entry(w, &waiters->list, node) {
+		if (!kev_file_may_poll(stale, w->process))
+			continue;
+		kev_wake_one(waiters, w);
+		return KEV_WOKEN;
+	}
+	return KEV_NOBODY;
 }
 
 /* How many events a waiter finds.  One ready level source meets any min. */
@@ -109,17 +139,18 @@ static enum kev_woke kev_wake_sleeper(struct kev_ring *r, struct kev_item *stale
 	enum kev_woke woke = KEV_NOBODY;
 
 	if (r->attention & KEV_SLEEPER) {
-		woke = kev_wake_list(&r->waiters, kev_wake_count(r), stale);
-		if (list_empty(&r->waiters))
+		woke = stale ? kev_wake_for_poll(&r->waiters, stale) :
+			       kev_wake_list(&r->waiters, kev_wake_count(r));
+		if (list_empty(&r->waiters.list))
 			r->attention &= ~KEV_SLEEPER;
 	}
 	if (woke == KEV_NOBODY && r->attention & KEV_ANY_SLEEPER) {
 		spin_lock(&q->wait);
-		if (list_empty(&q->waiters))
+		if (list_empty(&q->waiters.list))
 			r->attention &= ~KEV_ANY_SLEEPER;
 		else
-			woke = kev_wake_list(&q->waiters, kev_available_anywhere(q),
-					     stale);
+			woke = stale ? kev_wake_for_poll(&q->waiters, stale) :
+				       kev_wake_list(&q->waiters, kev_available_anywhere(q));
 		spin_unlock(&q->wait);
 	}
 	r->wakeups += woke == KEV_WOKEN;
@@ -158,10 +189,12 @@ static u32 kev_look(struct kev_ring *r)
 }
 
 /* Puts the waiter on its list, unless it is there.  CONTEXT: the list's lock */
-static void kev_list(struct list_head *waiters, struct kev_waiter *w)
+static void kev_list(struct kev_waiters *waiters, struct kev_waiter *w)
 {
-	if (!w->woken && list_empty(&w->node))
-		list_add_tail(&w->node, waiters);
+	if (w->woken || !list_empty(&w->node))
+		return;
+	list_add_tail(&w->node, &waiters->list);
+	waiters->need = min(waiters->need, w->min);
 }
 
 static u64 kev_enlist_ring(struct kev_ring *r, struct kev_waiter *w)
@@ -220,7 +253,8 @@ static void kev_delist(struct kev_queue *q, struct kev_ring *r,
 	spinlock_t *lock = r ? &r->lock : &q->wait;
 
 	spin_lock_irq(lock);
-	list_del_init(&w->node);
+	if (!list_empty(&w->node))
+		kev_unlist_waiter(r ? &r->waiters : &q->waiters, w);
 	spin_unlock_irq(lock);
 }
 
@@ -241,6 +275,8 @@ static void kev_turn_over(struct kev_queue *q, struct kev_ring *r,
 	spinlock_t *lock = r ? &r->lock : &q->wait;
 
 	spin_lock_irq(lock);
+	if (!list_empty(&w->node))
+		(r ? &r->waiters : &q->waiters)->turns--;
 	w->turn = false;
 	w->passes = 0;
 	spin_unlock_irq(lock);

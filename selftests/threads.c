@@ -551,6 +551,13 @@ static void *greedy_run(void *arg)
 	return NULL;
 }
 
+static int all_served(const struct greedy *g)
+{
+	return __atomic_load_n(&g[0].full, __ATOMIC_RELAXED) &&
+	       __atomic_load_n(&g[1].events, __ATOMIC_RELAXED) &&
+	       __atomic_load_n(&g[2].events, __ATOMIC_RELAXED);
+}
+
 /* A waiter for many gets its turn beside two for one: bounded unfairness. */
 TEST_F(sleep, min_fairness)
 {
@@ -567,8 +574,7 @@ TEST_F(sleep, min_fairness)
 	for (i = 0; i < 3; i++) {
 		ASSERT_EQ(0, pthread_create(&t[i], NULL, greedy_run, &g[i]));
 	}
-	while (now_ns() < end &&
-	       (fired < scaled(20000) || !__atomic_load_n(&g[0].full, __ATOMIC_RELAXED)))
+	while (now_ns() < end && (fired < scaled(20000) || !all_served(g)))
 		fired += !submit_nop(self->fd, 1, 1);
 	for (i = 0; i < 3; i++)
 		__atomic_store_n(&g[i].stop, 1, __ATOMIC_RELEASE);
@@ -906,6 +912,50 @@ out:
 		ASSERT_EQ(0, join(s[i].thread, NULL));
 	}
 	ASSERT_EQ(0, join(big.thread, NULL));
+}
+
+static int64_t time_of_posts(const struct queue *q)
+{
+	int64_t best = INT64_MAX, start;
+	struct ukevent ev;
+	int i, j;
+
+	for (i = 0; i < 20; i++) {
+		start = now_ns();
+		for (j = 0; j < 20; j++)
+			if (submit_nop(q->fd, j, j) || ring_collect(q, 0, &ev, 1) != 1)
+				return -1;
+		if (now_ns() - start < best)
+			best = now_ns() - start;
+	}
+	return best;
+}
+
+/* Those who wait for more cost nothing until there is more: then each has it. */
+TEST_F(sleep, unmet_cost_nothing)
+{
+	static struct sleeper s[600];
+	int64_t alone = time_of_posts(&self->q), beside;
+	pthread_attr_t small;
+	int i;
+
+	ASSERT_EQ(0, pthread_attr_init(&small));
+	ASSERT_EQ(0, pthread_attr_setstacksize(&small, 262144));
+	ASSERT_EQ(0, pthread_setattr_default_np(&small));
+	for (i = 0; i < ARRAY_SIZE(s); i++) {
+		ASSERT_EQ(0, sleeper_start(&s[i], &self->q, 16, 0));
+	}
+	beside = time_of_posts(&self->q);
+	EXPECT_LT(0, alone);
+	EXPECT_LT(0, beside);
+	EXPECT_LT(beside, 5 * alone / 2);
+	for (i = 0; i < 16 * ARRAY_SIZE(s); i++) {
+		ASSERT_EQ(0, submit_nop(self->fd, i, i));
+	}
+	for (i = 0; i < ARRAY_SIZE(s); i++) {
+		ASSERT_EQ(0, join(s[i].thread, NULL));
+		EXPECT_EQ(16, s[i].result);
+	}
 }
 
 TEST_HARNESS_MAIN
