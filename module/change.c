@@ -409,7 +409,7 @@ static long kev_remove(struct kev_queue *q, struct kevent_change *c)
 	file = fget(c->fd);
 	if (!file)
 		return -EBADF;
-	/* A queue never watches itself, so this is never the queue's own. */
+	/* The queue's own descriptor fails here: no source of it has that file. */
 	ret = kev_remove_id(q, c->id, file);
 	fput(file);
 	if (ret >= 0)

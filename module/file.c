@@ -169,8 +169,8 @@ static void kev_hook(struct file *file, wait_queue_head_t *head, poll_table *tab
 	add_wait_queue(head, &hook->wait);
 	/*
 	 * The entry is on the queue before the file looks at its state; pairs
-	 * with the barrier of the waker's waitqueue_active().  poll_wait() of
-	 * 5.10 has none.
+	 * with the barrier of the waker's waitqueue_active().  poll_wait() has its
+	 * own since 6.14, and in stable releases of that time.
 	 */
 	smp_mb();
 }

@@ -6,7 +6,8 @@
  * Each of them has one reference to its file.  If those are the file's only ones,
  * nobody else can use the file any more: every descriptor was closed, no
  * mapping and no message in flight holds it, and a new reference could come
- * from nowhere but here.  A scan looks for such files, a tenth of the table
+ * from nowhere but here (epoll takes one for the time of a poll, which gives
+ * nobody the file).  A scan looks for such files, a tenth of the table
  * every 100 ms while the table is not empty.  It costs a few instructions for
  * each bucket and source, and holds a bucket's lock, and the mutex that a queue
  * passes through at its end, for one chain.
