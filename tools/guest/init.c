@@ -3,10 +3,10 @@
  * First process of the test guest.
  *
  * tools/vm puts this program, a few modules and the files in /config into an
- * initramfs.  It makes the host's root file system (read-only, 9p) writable
- * with an overlay in memory, checks that the machine is what was asked for,
- * inserts the module under test, runs one command, and tells tools/vm how all
- * that went.
+ * initramfs.  It makes the host's root file system (read-only, 9p or virtiofs)
+ * writable with an overlay in memory, checks that the machine is what was asked
+ * for, inserts the module under test, runs one command, and tells tools/vm how
+ * all that went.
  *
  * Every channel is a virtio port of its own, found by name: "stdout" and
  * "stderr" carry the command's bytes and nothing else, "tty" a terminal, and
@@ -191,6 +191,7 @@ static char **split(char *data, size_t size)
 struct config {
 	char **argv;
 	char **environment;
+	char *share;		/* the file system that the host's files come by */
 	char *directory;	/* where the command starts */
 	char *modules;		/* the host's directory for /lib/modules/... */
 	char *ko;		/* the module under test, or NULL */
@@ -205,6 +206,7 @@ struct config {
 static struct config read_config(void)
 {
 	struct config c = {
+		.share = read_line("/config/share"),
 		.directory = read_line("/config/directory"),
 		.modules = read_line("/config/modules"),
 		.ko = read_line("/config/ko"),
@@ -219,7 +221,7 @@ static struct config read_config(void)
 	char *data;
 
 	data = read_file("/config/argv", &size);
-	if (!data || !size || !c.directory || !c.modules)
+	if (!data || !size || !c.share || !c.directory || !c.modules)
 		die("the initramfs has no command to run");
 	c.argv = split(data, size);
 	data = read_file("/config/environment", &size);
@@ -327,22 +329,23 @@ static int open_port(const char *wanted, int flags)
 
 /*
  * The host's files may change between runs, not during one: that is what
- * cache=loose asks for, and it is several times faster.
+ * cache=loose asks for, and it is several times faster.  Of virtiofs, tools/vm
+ * asks the like on the host's side.
  */
-static void mount_shared(const char *tag, const char *target)
+static void mount_shared(const char *type, const char *tag, const char *target)
 {
-	must_mount(tag, target, "9p", MS_RDONLY,
+	must_mount(tag, target, type, MS_RDONLY, strcmp(type, "9p") ? NULL :
 		   "trans=virtio,version=9p2000.L,cache=loose,access=any,msize=500000");
 }
 
-static void make_root(bool foreign)
+static void make_root(const char *share, bool foreign)
 {
 	char options[256];
 
-	mount_shared("host", "/lower");
+	mount_shared(share, "host", "/lower");
 	/* Programs of this architecture hide the host's of the same name. */
 	if (foreign)
-		mount_shared("foreign", "/foreign");
+		mount_shared(share, "foreign", "/foreign");
 	must_mount("tmpfs", "/upper", "tmpfs", 0, "mode=0755,size=75%");
 	if (mkdir("/upper/data", 0755) || mkdir("/upper/work", 0755))
 		die("preparing the overlay: %m");
@@ -579,11 +582,14 @@ static const char *const splats[] = {
 /*
  * KCSAN watches the whole kernel, which has races of its own.  A report counts if
  * one of the modules is on top of either access's stack, or has called what is: its
- * helpers, a timer, a list.  What file systems and devices below us do among
- * themselves does not; it is counted and stays in the log.
+ * helpers, a timer, a list.  What a watched file's operations, file systems and devices
+ * below us do among themselves does not; it is counted and stays in the log.
  */
 #define NEAR_FRAMES 4
 static const char *const our_frames[] = { " [kevent]", " [pollzoo]" };
+static const char *const file_operations[] = {
+	"_poll+", "_read+", "_write+", "_read_iter+", "_write_iter+",
+};
 static char race[512];	/* the title of the report that is being read */
 static bool race_is_ours;
 static unsigned int race_frame;	/* of the stack that is being read, from its top */
@@ -596,6 +602,22 @@ static void end_race(void)
 	else if (*race)
 		foreign_races++;
 	*race = 0;
+}
+
+static bool has_any(const char *text, const char *const *words, size_t n)
+{
+	while (n--)
+		if (strstr(text, words[n]))
+			return true;
+	return false;
+}
+
+static void count_frame(const char *text)
+{
+	if (has_any(text, our_frames, ARRAY_SIZE(our_frames)))
+		race_is_ours = true;
+	else if (has_any(text, file_operations, ARRAY_SIZE(file_operations)))
+		race_frame = NEAR_FRAMES;
 }
 
 /* Takes the lines of a report, from its title to the ruler below it. */
@@ -612,8 +634,7 @@ static bool is_race(const char *text)
 	if (strstr(text, " by task ") || strstr(text, " by interrupt "))
 		race_frame = 0;
 	else if (strstr(text, "+0x") && race_frame++ < NEAR_FRAMES)
-		for (size_t i = 0; i < ARRAY_SIZE(our_frames); i++)
-			race_is_ours |= !!strstr(text, our_frames[i]);
+		count_frame(text);
 	if (!strncmp(text, "=====", 5))
 		end_race();
 	return true;
@@ -645,11 +666,8 @@ static void read_kernel_log(void)
 		text[strcspn(text, "\n")] = 0;
 		if (is_race(text + 1))
 			continue;
-		for (size_t i = 0; i < ARRAY_SIZE(splats); i++)
-			if (strstr(text, splats[i])) {
-				fail("kernel log: %s", text + 1);
-				break;
-			}
+		if (has_any(text, splats, ARRAY_SIZE(splats)))
+			fail("kernel log: %s", text + 1);
 	}
 }
 
@@ -992,7 +1010,7 @@ int main(void)
 		die("/dev/kmsg: %m");
 
 	config = read_config();
-	make_root(config.foreign);
+	make_root(config.share, config.foreign);
 	enter_root();
 	mount_the_rest();
 	bind_modules(config.modules);
