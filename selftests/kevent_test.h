@@ -687,7 +687,7 @@ kt long fdinfo(int q, const char *name)
 /* User memory that is not there */
 
 /*
- * Two pages, of which the second is not mapped; returns its start, so that
+ * Two pages, of which the second cannot be accessed; returns its start, so that
  * what lies @n bytes before it reaches @n bytes into readable memory.
  */
 kt char *edge_of_mapping(void)
@@ -698,7 +698,8 @@ kt char *edge_of_mapping(void)
 
 	if (p == MAP_FAILED)
 		return NULL;
-	munmap(p + page, page);
+	/* Not unmapped: the next mapping might take its place. */
+	mprotect(p + page, page, PROT_NONE);
 	return p + page;
 }
 
