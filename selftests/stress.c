@@ -873,8 +873,9 @@ static void child_submits(int file, char *buffer)
 /*
  * Uses the big queue as its parent does, but takes nothing from it: what it took
  * would die with it.  It waits, is woken, and may be killed before it has left.
+ * Squeezed, it keeps all the memory that it takes: it dies of that, not by chance.
  */
-static void child(uint64_t random)
+static void child(uint64_t random, int squeezed)
 {
 	char buffer[8], *memory;
 	struct ukevent ev[8];
@@ -901,7 +902,7 @@ static void child(uint64_t random)
 		case 3:
 			memory = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE,
 				      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-			if (pick(&random, 2) && memory != MAP_FAILED)
+			if (!squeezed && memory != MAP_FAILED)
 				munmap(memory, 1 << 20);
 			break;
 		default:
@@ -923,7 +924,7 @@ static pid_t start_child(uint64_t random, int squeezed)
 		if (write_text(MEMCG "/cgroup.procs", text))
 			_exit(1);
 	}
-	child(random);
+	child(random, squeezed);
 	_exit(0);
 }
 
@@ -938,19 +939,16 @@ static void run_children(unsigned int who, int squeezed)
 		if (!pid[i]) {
 			pid[i] = start_child(random, squeezed);
 			ADD(w.forks, 1);
-		} else if (squeezed && waitpid(pid[i], &status, WNOHANG) == pid[i]) {
-			/* The kernel has, for want of memory. */
-			if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
-				ADD(w.squeezed, 1);
-			else
-				complain("squeezed child", status);
-			pid[i] = 0;
-		} else if (!pick(&random, squeezed ? 64 : 2)) {
-			kill(pid[i], SIGKILL);
-			waitpid(pid[i], &status, 0);
+		} else if (squeezed ? waitpid(pid[i], &status, WNOHANG) > 0 :
+				      !pick(&random, 2)) {
+			/* Whom memory squeezes the kernel kills, and nobody else. */
+			if (!squeezed) {
+				kill(pid[i], SIGKILL);
+				waitpid(pid[i], &status, 0);
+			}
 			if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
-				complain("child", status);
-			ADD(w.kills, 1);
+				complain(squeezed ? "squeezed child" : "child", status);
+			ADD(*(squeezed ? &w.squeezed : &w.kills), 1);
 			pid[i] = 0;
 		}
 		nap_ns(pick(&random, 10 * NSEC_PER_MSEC));
