@@ -56,34 +56,41 @@ static bool kev_batch_open(const struct kev_batch *b, const struct kev_item *ite
 	return b->n < KEV_BATCH && !((b->item[0]->flags | item->flags) & KEV_SLEEPY);
 }
 
-/* The files that this process may poll, out of those woken without a key. */
-static void kev_take_stale(struct kev_ring *r, struct kev_batch *b)
+/*
+ * The files that this process may poll, out of those woken without a key.
+ * CONTEXT: ring->lock, which it may drop and take again
+ */
+static void kev_take_stale(struct kev_stale_walk *walk, struct kev_batch *b)
 {
-	struct kev_item *item, *next;
+	struct kev_item *item;
 
 	b->n = 0;
-	spin_lock_irq(&r->lock);
-	list_for_each_entry_safe(item, next, &r->repoll, node) {
-		if (!kev_batch_open(b, item))
-			break;
+	while ((item = kev_stale_next(walk))) {
 		if (!kev_file_may_poll(item, task_tgid(current)))
 			continue;
+		if (!kev_batch_open(b, item)) {
+			kev_stale_back(walk);
+			break;
+		}
 		kev_unlist(item);
 		kev_batch_take(b, item);
 		kev_unstale(item);
 	}
-	spin_unlock_irq(&r->lock);
 }
 
 static void kev_repoll(struct kev_ring *r)
 {
+	struct kev_stale_walk walk;
 	struct kev_batch b;
-	unsigned int budget = READ_ONCE(r->nr_stale), i;
+	unsigned int i;
 
-	for (; budget; budget -= min(budget, b.n)) {
-		kev_take_stale(r, &b);
+	spin_lock_irq(&r->lock);
+	kev_stale_begin(&walk, r);
+	for (;;) {
+		kev_take_stale(&walk, &b);
 		if (!b.n)
-			return;
+			break;
+		spin_unlock_irq(&r->lock);
 		/*
 		 * The mark was cleared, under the lock, before the file is polled: a
 		 * wakeup that this poll misses takes the lock later, and marks it
@@ -92,18 +99,28 @@ static void kev_repoll(struct kev_ring *r)
 		for (i = 0; i < b.n; i++)
 			kev_item_done(b.item[i], kev_file_kind.poll(b.item[i]));
 		cond_resched();
+		spin_lock_irq(&r->lock);
 	}
+	kev_stale_end(&walk);
+	spin_unlock_irq(&r->lock);
 }
 
+/*
+ * Whether there is a file that this process must poll.  What becomes one after the
+ * call wakes the caller, who is where such wakeups look.
+ * CONTEXT: ring->lock, which it may drop and take again
+ */
 bool kev_repoll_wanted(struct kev_ring *r)
 {
+	struct kev_stale_walk walk;
 	struct kev_item *item;
 
-	lockdep_assert_held(&r->lock);
-	list_for_each_entry(item, &r->repoll, node)
-		if (kev_file_may_poll(item, task_tgid(current)))
-			return true;
-	return false;
+	kev_stale_begin(&walk, r);
+	do
+		item = kev_stale_next(&walk);
+	while (item && !kev_file_may_poll(item, task_tgid(current)));
+	kev_stale_end(&walk);
+	return item;
 }
 
 /* Unready, and not marked since it was taken: it leaves the list, and the hint. */

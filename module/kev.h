@@ -110,6 +110,7 @@ enum {
 	KEV_MERGING, /* gathers while its last event is unclaimed */
 	KEV_READY,   /* level source that may be ready */
 	KEV_REPOLL,  /* edge source that was woken without a key, or with a doubtful one */
+	KEV_CURSOR,  /* no source: on the same list, the place of a walk over it */
 };
 
 /* item->flags */
@@ -370,8 +371,23 @@ void kev_value_suspend(struct kev_item *item);
 void kev_value_resume(struct kev_item *item);
 void kev_level_mark(struct kev_item *item);
 void kev_level_clear(struct kev_item *item);
+
+/* Entries of ring->repoll that are looked at before others get the lock */
+#define KEV_STALE_STEP 16
+
+struct kev_stale_walk {
+	struct kev_item cursor;
+	struct kev_ring *ring;
+	unsigned int step; /* entries looked at since the lock was taken */
+	u32 left;	   /* no more than were there when it began */
+};
+
 void kev_stale(struct kev_item *item);
 void kev_unstale(struct kev_item *item);
+void kev_stale_begin(struct kev_stale_walk *walk, struct kev_ring *r);
+struct kev_item *kev_stale_next(struct kev_stale_walk *walk);
+void kev_stale_back(struct kev_stale_walk *walk);
+void kev_stale_end(struct kev_stale_walk *walk);
 void kev_quiet(struct kev_item *item);
 
 /* wait.c */

@@ -450,7 +450,8 @@ static bool kev_ring_readable(struct kev_ring *r)
 
 	spin_lock_irq(&r->lock);
 	r->attention |= KEV_POLLER;
-	readable = kev_ring_available(r) || r->hint || kev_repoll_wanted(r);
+	readable = kev_ring_available(r) || r->hint ||
+		   (r->nr_stale && kev_repoll_wanted(r));
 	spin_unlock_irq(&r->lock);
 	return readable;
 }

@@ -394,6 +394,63 @@ void kev_stale(struct kev_item *item)
 		kev_wake_slow(r, news, item);
 }
 
+/*
+ * A walk over the stale sources of all processes, which lets go of the lock after
+ * every KEV_STALE_STEP.  It meets each one that is there from its beginning to its
+ * end; who begins it after all that he is to be woken by is in place, needs no other.
+ * The cursor is an item on the list, on the walker's stack: others step over it.
+ * CONTEXT: ring->lock
+ */
+void kev_stale_begin(struct kev_stale_walk *walk, struct kev_ring *r)
+{
+	lockdep_assert_held(&r->lock);
+	walk->ring = r;
+	walk->left = r->nr_stale;
+	walk->step = 0;
+	walk->cursor.where = KEV_CURSOR;
+	list_add(&walk->cursor.node, &r->repoll);
+}
+
+/* CONTEXT: ring->lock, which it may drop and take again */
+struct kev_item *kev_stale_next(struct kev_stale_walk *walk)
+{
+	struct kev_ring *r = walk->ring;
+	struct list_head *cursor = &walk->cursor.node;
+	struct kev_item *item;
+
+	while (walk->left && !list_is_last(cursor, &r->repoll)) {
+		if (walk->step++ == KEV_STALE_STEP) {
+			walk->step = 0;
+			spin_unlock_irq(&r->lock);
+			cond_resched();
+			spin_lock_irq(&r->lock);
+			continue;
+		}
+		item = list_next_entry(&walk->cursor, node);
+		list_move(cursor, &item->node);
+		if (item->where == KEV_CURSOR)
+			continue;
+		walk->left--;
+		return item;
+	}
+	return NULL;
+}
+
+/* The last one is met again. */
+void kev_stale_back(struct kev_stale_walk *walk)
+{
+	struct list_head *cursor = &walk->cursor.node;
+
+	list_move_tail(cursor, cursor->prev);
+	walk->left++;
+}
+
+void kev_stale_end(struct kev_stale_walk *walk)
+{
+	lockdep_assert_held(&walk->ring->lock);
+	list_del(&walk->cursor.node);
+}
+
 /* It is about to be polled. */
 void kev_unstale(struct kev_item *item)
 {

@@ -178,7 +178,7 @@ void kev_poll_work(struct irq_work *work)
 	wake_up_poll(&r->queue->poll, EPOLLIN | EPOLLRDNORM);
 }
 
-/* What this thread would find in @r.  CONTEXT: ring->lock */
+/* What this thread would find in @r.  CONTEXT: ring->lock, dropped and taken again */
 static u32 kev_look(struct kev_ring *r)
 {
 	if (r->nr_pending)
@@ -283,22 +283,22 @@ static void kev_turn_over(struct kev_queue *q, struct kev_ring *r,
 	kev_pass_on(q, r);
 }
 
-/* As many stale sources as are looked at to find who may poll them. */
-#define KEV_PASS_STALE 64
-
+/* CONTEXT: ring->lock, which it may drop and take again */
 static void kev_pass_on_ring(struct kev_ring *r)
 {
-	unsigned int budget = KEV_PASS_STALE;
+	struct kev_stale_walk walk;
 	u32 n = kev_wake_count(r);
 	struct kev_item *item;
 
 	while (n-- && kev_wake_sleeper(r, NULL) == KEV_WOKEN)
 		;
-	list_for_each_entry(item, &r->repoll, node)
-		if (budget--)
-			kev_wake_slow(r, false, item);
-		else
-			break;
+	if (!r->nr_stale)
+		return;
+	kev_stale_begin(&walk, r);
+	while (r->attention & (KEV_SLEEPER | KEV_ANY_SLEEPER) &&
+	       (item = kev_stale_next(&walk)))
+		kev_wake_slow(r, false, item);
+	kev_stale_end(&walk);
 }
 
 /* Wakes others for what is in the ring, or in any if @r is NULL. */

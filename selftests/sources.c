@@ -1414,6 +1414,140 @@ TEST(signalfd_lets_sleep)
 	queue_free(&q);
 }
 
+#define CROWD 100
+
+/* As many sources as one signal makes stale at once; cookies from @first */
+static int add_crowd(int queue, struct dev *d, unsigned int first)
+{
+	unsigned int i;
+
+	for (i = first; i < first + CROWD; i++)
+		if (open_signalfd(d) < 0 || add_file(queue, d->fd, EPOLLIN, 0, i, NULL))
+			return -1;
+	return 0;
+}
+
+/* 0 if all of those from @first were told of, each once, and no other. */
+static int get_crowd(int queue, unsigned int first, unsigned int max)
+{
+	bool seen[CROWD] = { };
+	unsigned int left = CROWD;
+
+	while (left) {
+		struct ukevent ev[CROWD];
+		int n = get(queue, ev, 1, max, LONG_NS), i;
+
+		if (n <= 0 || (unsigned int)n > left)
+			return -1;
+		left -= n;
+		for (i = 0; i < n; i++) {
+			if (ev[i].cookie < first || ev[i].cookie >= first + CROWD ||
+			    seen[ev[i].cookie - first])
+				return -1;
+			seen[ev[i].cookie - first] = true;
+		}
+	}
+	return 0;
+}
+
+/* One's own are found behind and among many of another process. */
+TEST(signalfds_of_two)
+{
+	struct pollfd p = { .events = POLLIN };
+	struct dev d = { };
+	struct queue q;
+	int out[2], in[2];
+	pid_t pid;
+	char byte;
+
+	ASSERT_EQ(0, queue_make(&q, 1, 256));
+	ASSERT_EQ(0, pipe(out));
+	ASSERT_EQ(0, pipe(in));
+	pid = fork();
+	if (!pid) {
+		if (add_crowd(q.fd, &d, 1000) || write(out[1], "x", 1) != 1 ||
+		    read(in[0], &byte, 1) != 1)
+			_exit(1);
+		_exit(get_crowd(q.fd, 1000, CROWD) ? 2 : 0);
+	}
+	ASSERT_EQ(1, read(out[0], &byte, 1));
+	ASSERT_EQ(0, add_crowd(q.fd, &d, 0));
+	ASSERT_EQ(0, kill(pid, SIGRTMIN));
+	EXPECT_EQ(CROWD, need_enter_of(&q, 0));
+	ASSERT_EQ(0, fire_signalfd(&d));
+	EXPECT_EQ(2 * CROWD, need_enter_of(&q, 0));
+	p.fd = q.fd;
+	EXPECT_EQ(1, poll(&p, 1, 0));
+	EXPECT_EQ(0, get_crowd(q.fd, 0, 7));
+	EXPECT_EQ(CROWD, need_enter_of(&q, 0));
+	EXPECT_EQ(0, poll(&p, 1, 0));
+	ASSERT_EQ(1, write(in[1], "x", 1));
+	EXPECT_EQ(0, reap(pid));
+	EXPECT_EQ(0, need_enter_of(&q, 0));
+	queue_free(&q);
+}
+
+/*
+ * One process of two that share @queue.  @told: how often each source was told of, by
+ * whichever took its event, which is once for each signal.
+ */
+static int crowd_of_two(int queue, uint32_t *told, unsigned int first)
+{
+	unsigned int rounds = scaled(100), round, i;
+	struct dev d = { };
+
+	if (add_crowd(queue, &d, first))
+		return 1;
+	for (round = 1; round <= rounds; round++) {
+		int64_t end = now_ns() + LONG_NS;
+
+		if (fire_signalfd(&d))
+			return 2;
+		for (i = first; i < first + CROWD;) {
+			uint32_t times = __atomic_load_n(&told[i], __ATOMIC_RELAXED);
+			struct ukevent ev[16];
+			int n;
+
+			if (times > round || now_ns() > end)
+				return 3;
+			if (times == round) {
+				i++;
+				continue;
+			}
+			n = get(queue, ev, 1, 16, SHORT_NS);
+			if (n < 0 && n != -ETIME)
+				return 4;
+			while (n-- > 0)
+				__atomic_add_fetch(&told[ev[n].cookie], 1,
+						   __ATOMIC_RELAXED);
+		}
+		drain_signalfd(&d);
+	}
+	return 0;
+}
+
+/* Both look for their own at once. */
+TEST(signalfds_race)
+{
+	uint32_t *told = mmap(NULL, 2 * CROWD * sizeof(*told), PROT_READ | PROT_WRITE,
+			      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int queue = queue_open(1, 256);
+	pid_t pid[2];
+	unsigned int i;
+
+	ASSERT_NE(MAP_FAILED, told);
+	ASSERT_LE(0, queue);
+	for (i = 0; i < 2; i++) {
+		pid[i] = fork();
+		if (!pid[i])
+			_exit(crowd_of_two(queue, told, i * CROWD));
+	}
+	for (i = 0; i < 2; i++)
+		EXPECT_EQ(0, reap(pid[i]));
+	close(queue);
+	munmap(told, 2 * CROWD * sizeof(*told));
+}
+
 /* The thread that a signalfd was added by exits: the queue lives on. */
 TEST(signalfd_exit)
 {
