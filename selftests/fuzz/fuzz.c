@@ -2083,16 +2083,17 @@ static void handle_signals(void)
 	sigaction(SIGUSR1, &a, NULL);
 	a.sa_handler = on_kick;
 	sigaction(SIGUSR2, &a, NULL);
+	/* For signalfd; it is delivered in a call that waits with another mask. */
+	sigaction(SIGRTMIN, &a, NULL);
+	sigemptyset(&set);
+	sigaddset(&set, SIGRTMIN);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	a.sa_sigaction = on_fault;
 	a.sa_flags = SA_SIGINFO | SA_NODEFER;
 	sigaction(SIGSEGV, &a, NULL);
 	sigaction(SIGBUS, &a, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
-	/* For signalfd. */
-	sigemptyset(&set);
-	sigaddset(&set, SIGRTMIN);
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
