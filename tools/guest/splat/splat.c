@@ -11,7 +11,7 @@
 
 static char *mistake = "none";
 module_param(mistake, charp, 0444);
-MODULE_PARM_DESC(mistake, "none, warn, oops, pin, deadlock, sleep, free or leak");
+MODULE_PARM_DESC(mistake, "none, warn, oops, pin, race, foreign_races, deadlock, sleep, free or leak");
 
 static DEFINE_MUTEX(first);
 static DEFINE_MUTEX(second);
@@ -56,6 +56,26 @@ static void sleep_with_spinlock(void)
 	spin_unlock(&lock);
 }
 
+/* As KCSAN prints it: a line for each letter of the stacks, the top one first */
+static void print_frames(const char *frames)
+{
+	for (; *frames; frames++)
+		pr_err(" %s+0x10/0x20%s\n", *frames == 'p' ? "eventfd_poll" : "function",
+		       *frames == 'k' ? " [kevent]" : "");
+}
+
+static void report_race(const char *first, const char *second)
+{
+	pr_err("==================================================================\n");
+	pr_err("BUG: KCSAN: data-race in function / function\n");
+	pr_err("write to 0x0000000000000010 of 4 bytes by task 1 on cpu 0:\n");
+	print_frames(first);
+	pr_err("read to 0x0000000000000010 of 4 bytes by interrupt on cpu 1:\n");
+	print_frames(second);
+	pr_err("value changed: 0x00000001 -> 0x00000002\n");
+	pr_err("==================================================================\n");
+}
+
 static int __init splat_init(void)
 {
 	if (!strcmp(mistake, "warn"))
@@ -64,7 +84,12 @@ static int __init splat_init(void)
 		WRITE_ONCE(*(int *)16, 1);
 	else if (!strcmp(mistake, "pin"))
 		__module_get(THIS_MODULE);
-	else if (!strcmp(mistake, "deadlock"))
+	else if (!strcmp(mistake, "race"))
+		report_race("ffffk", "fffk");
+	else if (!strcmp(mistake, "foreign_races")) {
+		report_race("ffffk", "ffffk");
+		report_race("fpk", "f");
+	} else if (!strcmp(mistake, "deadlock"))
 		lock_in_both_orders();
 	else if (!strcmp(mistake, "sleep"))
 		sleep_with_spinlock();
