@@ -55,7 +55,9 @@
  *       under the bucket's lock.
  *   One whose file was closed may wait for room on ring->pending, dead: then it is
  *   memory with an event, and goes when that is in the ring, or with the ring.
- *   An item that is KEV_ONCE is a request: see request.c.
+ *   An item that is KEV_ONCE is a request: see request.c.  One that is KEV_CURSOR is no
+ *   item, but the place on ring->repoll of a walk that lets go of the lock: it is on
+ *   the walker's stack, who takes it off before he returns.
  *
  * A queue
  *
